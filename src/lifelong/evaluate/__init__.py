@@ -1,0 +1,1 @@
+"""Measuring a model: bits per byte, baselines, ranked answers, and the matrix of what it kept."""

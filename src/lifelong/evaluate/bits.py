@@ -1,0 +1,174 @@
+"""Bits per byte: how many bits a model needs for each byte of a text, whatever its tokenizer."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from lifelong.errors import LifelongError
+
+if TYPE_CHECKING:
+    from lifelong.evaluate.windows import Progress, Scored
+    from lifelong.model.transformer import Transformer
+    from lifelong.text import Document
+    from lifelong.tokens.tokenizer import BPETokenizer
+
+_LONGEST_DEFAULT = 512
+
+
+@dataclass(frozen=True)
+class Score:
+    """What a model needed for a set of documents.
+
+    ``nats`` is the summed cross-entropy over ``tokens`` predicted tokens, ``bytes`` the UTF-8 bytes they spell,
+    ``correct`` how many of them were the model's likeliest; ``documents`` holds (nats, bytes) of every document.
+    """
+
+    nats: float
+    tokens: int
+    bytes: int
+    correct: int
+    documents: tuple[tuple[float, int], ...]
+
+    @property
+    def loss(self) -> float:
+        """Cross-entropy in nats per token."""
+        return self.nats / self.tokens
+
+    @property
+    def perplexity(self) -> float:
+        """Return e to the loss, per token: comparable only between models with the same tokenizer."""
+        return math.exp(min(self.loss, 700.0))
+
+    @property
+    def bits_per_byte(self) -> float:
+        """Cross-entropy in bits per UTF-8 byte: comparable between any two models, and with a compressor."""
+        return self.nats / math.log(2) / self.bytes
+
+    @property
+    def token_accuracy(self) -> float:
+        """Share of tokens that were the model's likeliest."""
+        return self.correct / self.tokens
+
+    @property
+    def standard_error(self) -> float | None:
+        """Standard error of the bits per byte over the choice of documents; None with fewer than two.
+
+        A ratio of two sums: Cochran 1977, Sampling Techniques, 3rd edition, section 2.11, without the correction for
+        a finite population. Documents, not tokens, are the independent draws.
+        """
+        count = len(self.documents)
+        if count < 2:
+            return None
+        ratio = self.nats / self.bytes
+        residuals = sum((nats - ratio * size) ** 2 for nats, size in self.documents)
+        return math.sqrt(residuals * count / (count - 1)) / self.bytes / math.log(2)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return all measures as plain numbers, as ``lifelong evaluate --json`` prints them."""
+        return {
+            "loss": self.loss,
+            "perplexity": self.perplexity,
+            "bits_per_byte": self.bits_per_byte,
+            "standard_error": self.standard_error,
+            "token_accuracy": self.token_accuracy,
+            "tokens": self.tokens,
+            "bytes": self.bytes,
+            "documents": len(self.documents),
+        }
+
+
+def scored_text(document: Document) -> str:
+    """Return the part of a document that counts: all of a text, the assistant's turns of a chat (one per line)."""
+    if document.messages is None:
+        return document.text
+    return "\n".join(turn["content"] for turn in document.messages if turn["role"] == "assistant")
+
+
+def scored_bytes(document: Document) -> int:
+    """Return the UTF-8 bytes of the part of a document that counts, without separators between turns."""
+    if document.messages is None:
+        return len(document.text.encode("utf-8"))
+    return sum(len(turn["content"].encode("utf-8")) for turn in document.messages if turn["role"] == "assistant")
+
+
+def score(
+    model: Transformer,
+    tokenizer: BPETokenizer,
+    documents: Sequence[Document],
+    *,
+    sequence_length: int | None = None,
+    batch_tokens: int = 4096,
+    max_bytes: int | None = None,
+    progress: Progress | None = None,
+) -> Score:
+    """Measure a model on documents, each on its own.
+
+    A text is predicted from its first token on, with the end-of-text token before it as in training. Of a chat only
+    the assistant's turns count: their contents and the token that ends each (so a model that does not stop pays for
+    it), over the bytes of the contents. Documents in which nothing counts are left out.
+
+    Args:
+        model: the model; its training mode is restored afterwards.
+        tokenizer: the one it was trained with.
+        documents: texts or chats.
+        sequence_length: tokens of context; longer documents are cut into windows (see
+            :func:`lifelong.evaluate.windows.tally`). Default: the model's, at most 512.
+        batch_tokens: tokens in one forward pass.
+        max_bytes: take whole documents in order until the next would exceed this; always at least one.
+        progress: called with (batches done, batches in all).
+
+    Raises:
+        LifelongError: there is nothing to score, or the model's loss is not finite.
+    """
+    from lifelong.evaluate.windows import tally
+
+    chosen = _within(documents, max_bytes)
+    if not chosen:
+        raise LifelongError("there is no text to evaluate on", fix="Give a source with at least one readable document.")
+    context = model.config.max_seq_len
+    length = min(sequence_length or _LONGEST_DEFAULT, context)
+    sums = tally(
+        model,
+        _encode(tokenizer, [document for document, _ in chosen]),
+        sequence_length=length,
+        batch_tokens=batch_tokens,
+        progress=progress,
+    )
+    return Score(
+        nats=math.fsum(item.nats for item in sums),
+        tokens=sum(item.tokens for item in sums),
+        bytes=sum(size for _, size in chosen),
+        correct=sum(item.correct for item in sums),
+        documents=tuple((item.nats, size) for item, (_, size) in zip(sums, chosen, strict=True)),
+    )
+
+
+def _within(documents: Sequence[Document], max_bytes: int | None) -> list[tuple[Document, int]]:
+    chosen: list[tuple[Document, int]] = []
+    total = 0
+    for document in documents:
+        size = scored_bytes(document)
+        if not size:
+            continue
+        if max_bytes is not None and chosen and total + size > max_bytes:
+            break
+        chosen.append((document, size))
+        total += size
+    return chosen
+
+
+def _encode(tokenizer: BPETokenizer, documents: Sequence[Document]) -> list[Scored]:
+    from lifelong.evaluate.windows import Scored
+
+    texts = iter(tokenizer.encode_batch([document.text for document in documents if document.messages is None]))
+    encoded = []
+    for document in documents:
+        if document.messages is None:
+            ids = next(texts)
+            encoded.append(Scored([tokenizer.eos_id, *ids], [False] + [True] * len(ids)))
+        else:
+            encoded.append(Scored(*tokenizer.encode_chat(document.messages)))
+    return encoded

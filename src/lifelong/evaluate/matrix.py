@@ -1,0 +1,184 @@
+"""The matrix of bits per byte: what every session did to every domain."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from lifelong.errors import LifelongError
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+# A smaller relative change than this is shown as no change: it is within the noise of most test slices.
+NOTICEABLE = 0.005
+
+
+@dataclass
+class Matrix:
+    """``bpb[i][j]`` is bits per byte on domain ``j``'s test slice after session ``i``; row 0 is the start.
+
+    Bits per byte fall as a model gets better, accuracies (which the sources below use) rise. The differences are
+    therefore taken the other way round, so that the signs read as in the papers: **negative backward transfer is
+    forgetting**, positive forward transfer is help.
+
+    A domain counts as learned at the first row whose label is the domain's name, else at row 0 (the base model knew
+    it). ``None`` marks a cell that was not measured.
+
+    Raises:
+        LifelongError: rows and labels do not fit, or a number is not finite.
+    """
+
+    domains: list[str]
+    sessions: list[str]
+    bpb: list[list[float | None]]
+
+    def __post_init__(self) -> None:
+        if len(self.bpb) != len(self.sessions):
+            raise LifelongError(f"the matrix has {len(self.bpb)} rows for {len(self.sessions)} sessions")
+        for label, row in zip(self.sessions, self.bpb, strict=True):
+            if len(row) != len(self.domains):
+                raise LifelongError(f"row '{label}' has {len(row)} cells for {len(self.domains)} domains")
+            for domain, value in zip(self.domains, row, strict=True):
+                if value is not None and not math.isfinite(value):
+                    raise LifelongError(f"row '{label}', domain '{domain}': {value} is not a finite number")
+
+    def learned_at(self, domain: int) -> int:
+        """Return the row after which domain number ``domain`` counts as learned."""
+        name = self.domains[domain]
+        return next((row for row, label in enumerate(self.sessions) if row and label == name), 0)
+
+    @property
+    def average(self) -> float | None:
+        """Mean bits per byte over the domains after the last session (GEM's ACC, on our scale)."""
+        return _mean([value for value in self.bpb[-1] if value is not None]) if self.bpb else None
+
+    @property
+    def bwt(self) -> float | None:
+        """Backward transfer in bits per byte: mean of R[learned][j] - R[last][j] over domains learned before the end.
+
+        Negative = later sessions made the model worse at what it knew. Lopez-Paz & Ranzato 2017, "Gradient Episodic
+        Memory for Continual Learning" (arXiv:1706.08840), section 2, with the sign turned for bits per byte.
+        """
+        pairs = [(self._first_known(j), self._last(j)) for j in self._earlier_domains()]
+        return _mean([known - last for known, last in pairs if known is not None and last is not None])
+
+    @property
+    def fwt(self) -> float | None:
+        """Forward transfer in bits per byte: mean of R[0][j] - R[learned - 1][j] over domains learned in session >= 2.
+
+        Positive = earlier sessions helped before the domain was taught. Same source; the model before any session
+        takes the place of the paper's random initialisation. None until a second session taught a new domain.
+        """
+        gains = []
+        for j in range(len(self.domains)):
+            row = self.learned_at(j)
+            if row >= 2 and (start := self.bpb[0][j]) is not None and (before := self.bpb[row - 1][j]) is not None:
+                gains.append(start - before)
+        return _mean(gains)
+
+    @property
+    def forgetting(self) -> dict[str, float | None]:
+        """Per domain, R[last][j] minus the best earlier R[i][j], in bits per byte; positive = forgotten.
+
+        Chaudhry et al. 2018, "Riemannian Walk for Incremental Learning" (arXiv:1801.10112), section 3, with the
+        sign turned for bits per byte. None for a domain learned only in the last session.
+        """
+        earlier = set(self._earlier_domains())
+        result: dict[str, float | None] = {}
+        for j, name in enumerate(self.domains):
+            past = [value for row in self.bpb[:-1] if (value := row[j]) is not None]
+            last = self._last(j)
+            result[name] = last - min(past) if j in earlier and past and last is not None else None
+        return result
+
+    def change(self, row: int, domain: int) -> float | None:
+        """Relative change of a cell against the row where the domain was last taught, or else first measured.
+
+        At the row of the domain's own session this is what the session gained; in later rows, what was lost since.
+        0.1 = ten percent more bits per byte = worse. None where there is nothing to compare with.
+        """
+        name = self.domains[domain]
+        measured = [i for i in range(row) if self.bpb[i][domain] is not None]
+        taught = [i for i in measured if i and self.sessions[i] == name]
+        return self._relative(row, (taught or measured[:1])[-1], domain) if measured else None
+
+    def change_since_start(self, row: int, domain: int) -> float | None:
+        """Relative change of a cell against the first row where its domain was measured; None up to that row."""
+        first = next((i for i in range(row) if self.bpb[i][domain] is not None), None)
+        return None if first is None else self._relative(row, first, domain)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return what ``lifelong matrix --json`` prints."""
+        return {
+            "domains": list(self.domains),
+            "sessions": list(self.sessions),
+            "bpb": [list(row) for row in self.bpb],
+            "bwt": self.bwt,
+            "fwt": self.fwt,
+            "average": self.average,
+        }
+
+    @classmethod
+    def from_dict(cls, values: dict[str, Any]) -> Matrix:
+        """Build from :meth:`to_dict`'s form; the derived numbers are computed anew.
+
+        Raises:
+            LifelongError: a key is missing or the shape is wrong.
+        """
+        try:
+            rows = [[None if cell is None else float(cell) for cell in row] for row in values["bpb"]]
+            return cls([str(name) for name in values["domains"]], [str(name) for name in values["sessions"]], rows)
+        except KeyError as error:
+            raise LifelongError(f"the matrix lacks {error.args[0]!r}") from None
+        except (TypeError, ValueError) as error:
+            raise LifelongError(f"not a matrix of numbers: {error}") from None
+
+    def to_table(self, title: str = "Bits per byte on held-out text (lower is better)") -> Table:
+        """Return a table for the terminal: green where a cell got better, red where it got worse (:meth:`change`)."""
+        from rich.table import Table
+        from rich.text import Text
+
+        table = Table(title=title, title_justify="left", caption=self.summary(), caption_justify="left")
+        table.add_column("after")
+        for name in self.domains:
+            table.add_column(Text(name), justify="right")
+        for i, label in enumerate(self.sessions):
+            cells = [Text(label, style="bold")]
+            for j, value in enumerate(self.bpb[i]):
+                change = self.change(i, j)
+                cell = Text("-" if value is None else f"{value:.3f}")
+                if change is not None:
+                    style = "red" if change > NOTICEABLE else "green" if change < -NOTICEABLE else "dim"
+                    cell.append(f" {100 * change:+6.1f}%", style=style)
+                elif value is not None:
+                    cell.append(" " * 8)
+                cells.append(cell)
+            table.add_row(*cells)
+        return table
+
+    def summary(self) -> str:
+        """Return average, backward and forward transfer in one line."""
+        numbers = [("average", self.average, ".3f"), ("backward transfer", self.bwt, "+.3f")]
+        numbers.append(("forward transfer", self.fwt, "+.3f"))
+        return ", ".join(f"{name} {value:{spec}}" for name, value, spec in numbers if value is not None)
+
+    def _earlier_domains(self) -> list[int]:
+        return [j for j in range(len(self.domains)) if self.learned_at(j) < len(self.sessions) - 1]
+
+    def _first_known(self, domain: int) -> float | None:
+        """The domain's value when it was learned; if that row was not measured, the next that was, before the last."""
+        rows = self.bpb[self.learned_at(domain) : -1]
+        return next((value for row in rows if (value := row[domain]) is not None), None)
+
+    def _last(self, domain: int) -> float | None:
+        return self.bpb[-1][domain] if self.bpb else None
+
+    def _relative(self, row: int, reference: int, domain: int) -> float | None:
+        now, then = self.bpb[row][domain], self.bpb[reference][domain]
+        return None if now is None or not then else now / then - 1.0
+
+
+def _mean(values: list[float]) -> float | None:
+    return sum(values) / len(values) if values else None

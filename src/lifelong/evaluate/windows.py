@@ -1,0 +1,113 @@
+"""Cutting token sequences into windows and running them through a model in batches of about equal length."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import torch
+
+from lifelong.errors import LifelongError
+
+if TYPE_CHECKING:
+    from lifelong.model.transformer import Transformer
+
+IGNORED = -100
+Progress = Callable[[int, int], None]
+
+
+@dataclass(frozen=True, slots=True)
+class Scored:
+    """Token ids, and which of them are scored (never the first: nothing precedes it)."""
+
+    ids: list[int]
+    scored: list[bool]
+
+
+@dataclass(slots=True)
+class Tally:
+    """Sums over the scored tokens of one sequence."""
+
+    nats: float = 0.0
+    tokens: int = 0
+    correct: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class _Window:
+    owner: int
+    inputs: list[int]
+    labels: list[int]
+
+
+def tally(
+    model: Transformer,
+    sequences: Sequence[Scored],
+    *,
+    sequence_length: int,
+    batch_tokens: int = 4096,
+    progress: Progress | None = None,
+) -> list[Tally]:
+    """Return the summed loss (nats), count and top-1 hits of every sequence's scored tokens.
+
+    A sequence longer than ``sequence_length`` is cut into windows that do not overlap: the context restarts, and the
+    first token of a window is predicted from the last of the window before, which is its only context. Windows of
+    like length share a batch of at most ``batch_tokens`` positions; padding stands on the right, where a causal model
+    cannot see it. ``progress(done, total)`` counts batches.
+
+    Raises:
+        LifelongError: the model answers with a loss that is not a finite number.
+    """
+    windows = [window for owner, item in enumerate(sequences) for window in _windows(owner, item, sequence_length)]
+    windows.sort(key=lambda window: -len(window.inputs))
+    batches = _batches(windows, batch_tokens)
+    sums = [Tally() for _ in sequences]
+    device, was_training = next(model.parameters()).device, model.training
+    model.eval()
+    try:
+        for done, batch in enumerate(batches, start=1):
+            width = len(batch[0].inputs)
+            inputs = [window.inputs + [0] * (width - len(window.inputs)) for window in batch]
+            labels = [window.labels + [IGNORED] * (width - len(window.labels)) for window in batch]
+            losses, correct = model.token_losses(
+                torch.tensor(inputs, device=device), torch.tensor(labels, device=device)
+            )
+            # Sums in double precision, on the CPU: thousands of tokens, and some accelerators have no float64.
+            nats, hits = losses.cpu().double().sum(1).tolist(), correct.cpu().sum(1).tolist()
+            for window, loss, hit in zip(batch, nats, hits, strict=True):
+                mine = sums[window.owner]
+                mine.nats += loss
+                mine.correct += hit
+                mine.tokens += sum(label != IGNORED for label in window.labels)
+            if progress is not None:
+                progress(done, len(batches))
+    finally:
+        model.train(was_training)
+    if not all(torch.isfinite(torch.tensor([item.nats for item in sums], dtype=torch.float64))):
+        raise LifelongError(
+            "the model's loss is not a finite number: its weights are damaged",
+            fix="Go back to an earlier checkpoint (lifelong rollback), and train with a lower learning rate.",
+        )
+    return sums
+
+
+def _windows(owner: int, item: Scored, length: int) -> list[_Window]:
+    targets = [token if scored else IGNORED for token, scored in zip(item.ids, item.scored, strict=True)]
+    found = []
+    for start in range(0, len(item.ids) - 1, length):
+        labels = targets[start + 1 : start + 1 + length]
+        if any(label != IGNORED for label in labels):
+            found.append(_Window(owner, item.ids[start : start + len(labels)], labels))
+    return found
+
+
+def _batches(windows: list[_Window], batch_tokens: int) -> list[list[_Window]]:
+    """Group windows, longest first, so that rows times the longest row stay within ``batch_tokens``."""
+    batches: list[list[_Window]] = []
+    for window in windows:
+        if batches and (len(batches[-1]) + 1) * len(batches[-1][0].inputs) <= batch_tokens:
+            batches[-1].append(window)
+        else:
+            batches.append([window])
+    return batches

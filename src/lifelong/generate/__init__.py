@@ -1,0 +1,1 @@
+"""Writing text and talking with a model."""

@@ -1,0 +1,88 @@
+"""Talking with a model over several turns."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+from lifelong.errors import LifelongError
+from lifelong.generate.engine import generate, note_to_stderr
+
+if TYPE_CHECKING:
+    from lifelong.model.transformer import Transformer
+    from lifelong.tokens.tokenizer import BPETokenizer
+
+# A small model trained on plain questions and answers has never seen a system prompt: one would only confuse it.
+DEFAULT_SYSTEM: str | None = None
+DEFAULT_MAX_TOKENS = 128
+
+
+class ChatSession:
+    """One conversation: a system prompt, and the turns that still fit the model's context.
+
+    Args:
+        system: instructions that stay in front of every turn; none unless given.
+        sampling: arguments of :func:`lifelong.generate.engine.generate`: ``max_tokens`` (128 here, or half the context
+            where that is less), ``temperature``, ``top_p``, ``top_k``, ``seed``, ``on_note``.
+    """
+
+    def __init__(
+        self, model: Transformer, tokenizer: BPETokenizer, system: str | None = DEFAULT_SYSTEM, **sampling: Any
+    ) -> None:
+        self.model, self.tokenizer, self.system = model, tokenizer, system
+        self.sampling = {"max_tokens": min(DEFAULT_MAX_TOKENS, model.config.max_seq_len // 2), **sampling}
+        self._note: Callable[[str], None] = self.sampling.pop("on_note", note_to_stderr)
+        self._seed: int | None = self.sampling.pop("seed", None)
+        self._turn = 0
+        self.history: list[dict[str, str]] = []
+
+    def ask(self, text: str, on_text: Callable[[str], None] | None = None) -> str:
+        """Return the model's answer, and remember both turns.
+
+        The answer ends at the model's end of turn; tokens that open a turn are banned. When the conversation outgrows
+        the context, its oldest turns are forgotten (the system prompt stays) and a note says so. Interrupted by an
+        error or Ctrl-C, the conversation is as it was before.
+
+        Raises:
+            LifelongError: the message alone does not fit the context.
+        """
+        history = [*self.history, {"role": "user", "content": text}]
+        history, prompt = self._fit(history)
+        # Each turn draws from its own seed: the same seed repeats a conversation, not a turn.
+        seed = None if self._seed is None else self._seed + self._turn
+        answer = generate(
+            self.model,
+            self.tokenizer,
+            prompt,
+            **self.sampling,
+            seed=seed,
+            stop_ids=(self.tokenizer.end_of_turn_id,),
+            banned_ids=self.tokenizer.role_token_ids,
+            on_text=on_text,
+            on_note=self._note,
+        )[0]
+        self.history = [*history, {"role": "assistant", "content": answer}]
+        self._turn += 1
+        return answer
+
+    def reset(self) -> None:
+        """Forget the conversation but not the system prompt; a seed starts over."""
+        self.history, self._turn = [], 0
+
+    def _fit(self, history: list[dict[str, str]]) -> tuple[list[dict[str, str]], list[int]]:
+        """Return the turns that fit, the newest question last, and their token ids."""
+        room = self.model.config.max_seq_len - int(self.sampling["max_tokens"])
+        system = [{"role": "system", "content": self.system}] if self.system else []
+        kept = history
+        while len(ids := self.tokenizer.encode_chat([*system, *kept], add_generation_prompt=True)[0]) > room:
+            if len(kept) == 1:
+                raise LifelongError(
+                    f"the message has {len(ids)} tokens, the model can read {max(room, 0)} before its answer",
+                    fix="Send a shorter message, or ask for a shorter answer (--max-tokens).",
+                )
+            kept = kept[2:]  # a question and its answer
+        if len(kept) < len(history):
+            self._note(
+                f"the conversation is longer than the context: its first {len(history) - len(kept)} turns are forgotten"
+            )
+        return kept, ids

@@ -1,0 +1,185 @@
+"""Low-rank adapters (Hu et al. 2021, arXiv:2106.09685), read and written in PEFT's files and key names.
+
+An adapter adds ΔW = s·B·A to a linear layer's weight, with s = alpha / rank. B starts at zero, so a new adapter
+changes nothing.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from lifelong.errors import LifelongError
+from lifelong.files import read_json, write_json
+from lifelong.model.transformer import Linear, Transformer
+
+WEIGHTS, CONFIG = "adapter_model.safetensors", "adapter_config.json"
+_PREFIX = "base_model.model."
+
+
+@dataclass(frozen=True)
+class AdapterConfig:
+    """Rank, scale and dropout of an adapter, and the fingerprint of the base weights it belongs to."""
+
+    rank: int = 8
+    alpha: float = 16.0
+    dropout: float = 0.05
+    base_fingerprint: str = ""
+
+    @property
+    def scale(self) -> float:
+        """The factor s = alpha / rank of ΔW = s·B·A."""
+        return self.alpha / self.rank
+
+
+class LowRank(nn.Module):
+    """The low-rank branch of one linear layer: A (rank, inputs) and B (outputs, rank)."""
+
+    def __init__(self, inputs: int, outputs: int, config: AdapterConfig) -> None:
+        super().__init__()
+        self.lora_A = nn.Parameter(torch.empty(config.rank, inputs))
+        self.lora_B = nn.Parameter(torch.zeros(outputs, config.rank))
+        nn.init.kaiming_uniform_(self.lora_A, a=math.sqrt(5))  # PEFT's start
+        self.scale, self.dropout = config.scale, config.dropout
+
+    def forward(self, x: Tensor) -> Tensor:
+        return F.linear(F.linear(F.dropout(x, self.dropout, self.training), self.lora_A), self.lora_B) * self.scale
+
+    def delta(self) -> Tensor:
+        """Return ΔW = s·B·A (outputs, inputs)."""
+        return self.lora_B @ self.lora_A * self.scale
+
+
+def adapted_layers(model: Transformer) -> Iterator[tuple[str, Linear]]:
+    """Yield the name and layer of every linear layer that can carry an adapter (all in the blocks, not the output)."""
+    for name, module in model.named_modules():
+        if isinstance(module, Linear):
+            yield name, module
+
+
+def attach_adapter(model: Transformer, config: AdapterConfig) -> None:
+    """Give every linear layer a fresh adapter, and freeze everything else.
+
+    Raises:
+        LifelongError: the rank is larger than a layer.
+    """
+    for parameter in model.parameters():
+        parameter.requires_grad_(False)
+    for name, layer in adapted_layers(model):
+        if config.rank > min(layer.weight.shape):
+            raise LifelongError(
+                f"LoRA rank {config.rank} is larger than layer {name} ({tuple(layer.weight.shape)})",
+                fix=f"Use --lora-rank {min(layer.weight.shape)} or less.",
+            )
+        layer.adapter = LowRank(layer.in_features, layer.out_features, config).to(layer.weight.device)
+
+
+def detach_adapter(model: Transformer) -> None:
+    """Take the adapter off: the base model, all weights trainable again."""
+    for _, layer in adapted_layers(model):
+        layer.adapter = None
+    for parameter in model.parameters():
+        parameter.requires_grad_(True)
+
+
+def merge_adapter(model: Transformer) -> None:
+    """Fold the attached adapter into the weights and take it off."""
+    with torch.no_grad():
+        for _, layer in adapted_layers(model):
+            if isinstance(layer.adapter, LowRank):
+                layer.weight += layer.adapter.delta()
+    detach_adapter(model)
+
+
+def adapter_state(model: Transformer) -> dict[str, Tensor]:
+    """Return the attached adapter's tensors under PEFT's names."""
+    state = {}
+    for name, layer in adapted_layers(model):
+        if isinstance(layer.adapter, LowRank):
+            state[f"{_PREFIX}{name}.lora_A.weight"] = layer.adapter.lora_A.detach().cpu().contiguous()
+            state[f"{_PREFIX}{name}.lora_B.weight"] = layer.adapter.lora_B.detach().cpu().contiguous()
+    return state
+
+
+def load_adapter_state(model: Transformer, state: dict[str, Tensor], *, where: str = "adapter") -> None:
+    """Fill the attached adapter from PEFT-named tensors.
+
+    Raises:
+        LifelongError: a tensor is missing, left over, or of another shape.
+    """
+    left = dict(state)
+    with torch.no_grad():
+        for name, layer in adapted_layers(model):
+            if not isinstance(layer.adapter, LowRank):
+                raise ValueError("attach_adapter first")
+            for key, parameter in (("lora_A", layer.adapter.lora_A), ("lora_B", layer.adapter.lora_B)):
+                tensor = left.pop(f"{_PREFIX}{name}.{key}.weight", None)
+                if tensor is None or tensor.shape != parameter.shape:
+                    found = "is missing" if tensor is None else f"has shape {tuple(tensor.shape)}"
+                    raise LifelongError(
+                        f"{name}.{key} {found}, expected {tuple(parameter.shape)}: the adapter is for another model",
+                        where=where,
+                    )
+                parameter.copy_(tensor)
+    if left:
+        raise LifelongError(f"tensors that this model has no place for: {', '.join(sorted(left)[:3])} …", where=where)
+
+
+def save_adapter(model: Transformer, config: AdapterConfig, out: Path) -> None:
+    """Write the attached adapter as `PeftModel.from_pretrained` reads it."""
+    from safetensors.torch import save_file
+
+    out.mkdir(parents=True, exist_ok=True)
+    save_file(adapter_state(model), out / WEIGHTS, metadata={"format": "pt"})
+    targets = sorted({name.rsplit(".", 1)[-1] for name, _ in adapted_layers(model)})
+    write_json(
+        out / CONFIG,
+        {
+            "peft_type": "LORA",
+            "task_type": "CAUSAL_LM",
+            "base_model_name_or_path": None,
+            "r": config.rank,
+            "lora_alpha": config.alpha,
+            "lora_dropout": config.dropout,
+            "target_modules": targets,
+            "bias": "none",
+            "inference_mode": True,
+            "lifelong": asdict(config),
+        },
+    )
+
+
+def read_adapter_config(path: Path) -> AdapterConfig:
+    """Read rank, alpha and dropout from a PEFT directory."""
+    raw = read_json(path / CONFIG)
+    try:
+        return AdapterConfig(
+            rank=int(raw["r"]),
+            alpha=float(raw["lora_alpha"]),
+            dropout=float(raw.get("lora_dropout", 0.0)),
+            base_fingerprint=str(raw.get("lifelong", {}).get("base_fingerprint", "")),
+        )
+    except KeyError as error:
+        raise LifelongError(f"key {error} is missing", where=str(path / CONFIG)) from None
+
+
+def load_adapter(model: Transformer, path: Path) -> AdapterConfig:
+    """Attach the adapter saved at ``path``; returns its settings.
+
+    Raises:
+        LifelongError: files are missing, or the adapter is for another model.
+    """
+    from safetensors.torch import load_file
+
+    config = read_adapter_config(path)
+    if not (path / WEIGHTS).is_file():
+        raise LifelongError("file not found", where=str(path / WEIGHTS))
+    attach_adapter(model, config)
+    load_adapter_state(model, load_file(path / WEIGHTS), where=str(path))
+    return config

@@ -1,0 +1,167 @@
+"""Model directories: stock Hugging Face files at the root, read and written."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+
+from lifelong.device import pick_device
+from lifelong.errors import LifelongError
+from lifelong.files import read_json, sha256_bytes, write_json
+from lifelong.model.adapters import load_adapter
+from lifelong.model.huggingface import from_huggingface, to_huggingface
+from lifelong.model.store import HOME, ModelStore
+from lifelong.model.transformer import Transformer
+from lifelong.settings.model import ModelConfig
+from lifelong.tokens.tokenizer import BPETokenizer
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+WEIGHTS, CONFIG = "model.safetensors", "config.json"
+
+
+def model_weights(model: Transformer) -> dict[str, Tensor]:
+    """Return the base weights under Hugging Face's names: no adapter, and one copy of tied embeddings."""
+    return {
+        name: tensor.detach().cpu().contiguous()
+        for name, tensor in model.state_dict().items()
+        if ".adapter." not in name and not (name == "lm_head.weight" and model.config.tie_embeddings)
+    }
+
+
+def fingerprint(model: Transformer) -> str:
+    """Return a SHA-256 over names, shapes and values of the base weights (64 hexadecimal digits)."""
+    parts = []
+    for name, tensor in sorted(model_weights(model).items()):
+        data = sha256_bytes(tensor.numpy().tobytes())
+        parts.append(f"{name} {tuple(tensor.shape)} {data}")
+    return sha256_bytes("\n".join(parts).encode())
+
+
+def write_model_files(model: Transformer, tokenizer: BPETokenizer, out: Path) -> None:
+    """Write `config.json`, `generation_config.json`, `model.safetensors` and the tokenizer's files into ``out``."""
+    out.mkdir(parents=True, exist_ok=True)
+    special = {
+        "bos_token_id": tokenizer.eos_id,
+        "eos_token_id": tokenizer.eos_id,
+        "pad_token_id": tokenizer.pad_id,
+    }
+    write_json(out / CONFIG, to_huggingface(model.config, special))
+    write_json(
+        out / "generation_config.json",
+        {
+            **special,
+            "eos_token_id": [tokenizer.eos_id, tokenizer.end_of_turn_id],
+            "do_sample": True,
+            "temperature": 0.8,
+            "top_k": 50,
+            "top_p": 0.9,
+        },
+    )
+    save_file(model_weights(model), out / WEIGHTS, metadata={"format": "pt"})
+    tokenizer.write_files(out)
+
+
+def is_model_directory(path: Path) -> bool:
+    """Whether ``path`` holds a configuration and weights: ours or any Hugging Face directory."""
+    return (path / CONFIG).is_file() and ((path / WEIGHTS).is_file() or (path / "pytorch_model.bin").is_file())
+
+
+def find_model(path: Path) -> Path:
+    """Return the directory with weights that ``path`` stands for: a model directory, a run (its final, then its newest
+    checkpoint), or a checkpoint.
+
+    Raises:
+        LifelongError: there is none; names the file that lacks.
+    """
+    if not path.exists():
+        raise LifelongError("no such model directory", where=str(path), fix="`lifelong train` makes one.")
+    for candidate in (path, *sorted((path / "checkpoints").glob("step-*"), reverse=True)):
+        if is_model_directory(candidate):
+            return candidate
+    missing = CONFIG if not (path / CONFIG).is_file() else WEIGHTS
+    raise LifelongError(f"not a model directory: {missing} is missing", where=str(path))
+
+
+def read_config(path: Path) -> ModelConfig:
+    """Read the shape of the model at ``path``."""
+    return from_huggingface(read_json(path / CONFIG), where=str(path / CONFIG))
+
+
+def load_weights(model: Transformer, path: Path) -> None:
+    """Fill a model from `model.safetensors`.
+
+    Raises:
+        LifelongError: the file is damaged, or a tensor is missing, left over or of another shape.
+    """
+    target = model.state_dict()
+    expected = model_weights(model).keys()
+    where = str(path / WEIGHTS)
+    try:
+        with safe_open(path / WEIGHTS, framework="pt") as file:
+            found = set(file.keys())
+            if model.config.tie_embeddings:
+                found.discard("lm_head.weight")
+            if missing := expected - found:
+                raise LifelongError(f"weight {sorted(missing)[0]} is missing ({len(missing)} in all)", where=where)
+            if extra := found - expected:
+                raise LifelongError(
+                    f"weight {sorted(extra)[0]} has no place in the model of {CONFIG} ({len(extra)} in all)", where=where
+                )
+            with torch.no_grad():
+                for name in expected:
+                    shape = tuple(file.get_slice(name).get_shape())
+                    if shape != tuple(target[name].shape):
+                        raise LifelongError(
+                            f"weight {name} has shape {shape}, {CONFIG} says {tuple(target[name].shape)}", where=where
+                        )
+                    target[name].copy_(file.get_tensor(name))
+    except FileNotFoundError:
+        raise LifelongError("file not found", where=where) from None
+    except SafetensorError as error:
+        raise LifelongError(f"the weights cannot be read: {error}", where=where) from None
+
+
+def load_model(
+    path: Path | str, *, device: str | torch.device | None = None, adapter: str | None = "active"
+) -> tuple[Transformer, BPETokenizer]:
+    """Load a model and its tokenizer, ready to answer (evaluation mode).
+
+    Args:
+        path: a model directory, a run, or a checkpoint.
+        device: where to put it; the best device here by default.
+        adapter: ``"active"`` for the one in use, a name for another, None for the base alone.
+
+    Raises:
+        LifelongError: files are missing or do not fit each other.
+    """
+    place = find_model(Path(path))
+    store = ModelStore.open(place)
+    model = Transformer(read_config(place))
+    load_weights(model, place)
+    tokenizer = BPETokenizer.load(place)
+    if tokenizer.vocab_size > model.config.vocab_size:
+        raise LifelongError(
+            f"the tokenizer has {tokenizer.vocab_size} tokens, the model only {model.config.vocab_size}", where=str(place)
+        )
+    name = store.state().get("active_adapter") if adapter == "active" else adapter
+    if name:
+        if not (place / HOME / "adapters" / name).is_dir():
+            known = sorted(p.name for p in (place / HOME / "adapters").glob("*"))
+            raise LifelongError(f"no adapter '{name}'; there are: {', '.join(known) or 'none'}", where=str(place))
+        load_adapter(model, place / HOME / "adapters" / name)
+    target = device if isinstance(device, torch.device) else pick_device(device)
+    return model.to(target).eval(), tokenizer
+
+
+def model_card(title: str, facts: dict[str, Any]) -> str:
+    """Return a model card (Markdown with the hub's front matter) that says what the model is and what it was taught."""
+    lines = ["---", "library_name: transformers", "tags:", "- lifelong", "- continual-learning", "---", "", f"# {title}", ""]
+    lines += [f"- **{key}**: {value if isinstance(value, str) else json.dumps(value)}" for key, value in facts.items()]
+    return "\n".join(lines) + "\n"

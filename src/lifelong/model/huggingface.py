@@ -1,0 +1,95 @@
+"""Our configuration as Hugging Face's `config.json`, and back."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from lifelong.errors import LifelongError
+from lifelong.settings.model import ModelConfig
+
+_ARCHITECTURES = {"qwen3": "Qwen3ForCausalLM", "llama": "LlamaForCausalLM", "eurobert": "EuroBertForMaskedLM"}
+
+
+def family(config: ModelConfig) -> str:
+    """Return the Hugging Face ``model_type`` whose class computes exactly this model."""
+    if not config.causal:
+        return "eurobert"
+    return "qwen3" if config.qk_norm else "llama"
+
+
+def to_huggingface(config: ModelConfig, special_ids: dict[str, int]) -> dict[str, Any]:
+    """Return the content of `config.json`.
+
+    Both ``rope_theta`` (read by transformers 4) and ``rope_parameters`` (read by 5) are written: 4.x silently takes a
+    default where the first is missing.
+
+    Args:
+        config: the shape.
+        special_ids: ``bos_token_id``, ``eos_token_id``, ``pad_token_id`` and, for a bidirectional model, ``mask_token_id``.
+    """
+    kind = family(config)
+    return {
+        "architectures": [_ARCHITECTURES[kind]],
+        "model_type": kind,
+        "vocab_size": config.vocab_size,
+        "hidden_size": config.d_model,
+        "intermediate_size": config.d_ff,
+        "num_hidden_layers": config.num_layers,
+        "num_attention_heads": config.num_query_heads,
+        "num_key_value_heads": config.num_kv_heads,
+        "head_dim": config.head_dim,
+        "hidden_act": "silu",
+        "max_position_embeddings": config.max_seq_len,
+        "rms_norm_eps": config.norm_eps,
+        "rope_theta": config.rope_theta,
+        "rope_parameters": {"rope_theta": config.rope_theta, "rope_type": "default"},
+        "tie_word_embeddings": config.tie_embeddings,
+        "attention_bias": False,
+        "attention_dropout": 0.0,
+        "mlp_bias": False,
+        "initializer_range": 0.02,
+        "use_cache": config.causal,
+        "torch_dtype": "float32",
+        **({"use_sliding_window": False, "sliding_window": None} if kind == "qwen3" else {}),
+        **special_ids,
+    }
+
+
+def from_huggingface(raw: dict[str, Any], *, where: str = "config.json") -> ModelConfig:
+    """Read a Llama, Qwen3 or EuroBERT `config.json`.
+
+    Raises:
+        LifelongError: another family, or a feature that this transformer does not compute.
+    """
+    kind = raw.get("model_type")
+    if kind not in _ARCHITECTURES:
+        known = ", ".join(_ARCHITECTURES)
+        raise LifelongError(f"model type '{kind}' is not one of {known}", where=where)
+    rope = raw.get("rope_parameters") or raw.get("rope_scaling") or {}
+    unsupported = [
+        f"{key} = {raw[key]}" for key in ("attention_bias", "mlp_bias", "use_sliding_window") if raw.get(key)
+    ]
+    if rope.get("rope_type", "default") != "default":
+        unsupported.append(f"rope_type = {rope['rope_type']}")
+    if raw.get("hidden_act", "silu") != "silu":
+        unsupported.append(f"hidden_act = {raw['hidden_act']}")
+    if unsupported:
+        raise LifelongError(f"not supported: {', '.join(unsupported)}", where=where)
+    try:
+        return ModelConfig(
+            vocab_size=raw["vocab_size"],
+            d_model=raw["hidden_size"],
+            num_layers=raw["num_hidden_layers"],
+            num_query_heads=raw["num_attention_heads"],
+            num_kv_heads=raw.get("num_key_value_heads") or raw["num_attention_heads"],
+            head_dim=raw.get("head_dim") or 0,
+            d_ff=raw["intermediate_size"],
+            max_seq_len=raw.get("max_position_embeddings", 2048),
+            rope_theta=rope.get("rope_theta") or raw.get("rope_theta") or 10000.0,
+            norm_eps=raw.get("rms_norm_eps", 1e-6),
+            tie_embeddings=bool(raw.get("tie_word_embeddings", False)),
+            qk_norm=kind == "qwen3",
+            causal=kind != "eurobert",
+        )
+    except KeyError as error:
+        raise LifelongError(f"key {error} is missing", where=where) from None

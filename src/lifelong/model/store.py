@@ -1,0 +1,203 @@
+"""A model directory's memory of itself: every state it ever had, and one atomic switch between them.
+
+A *generation* is a list of files and their SHA-256; the contents lie once each under ``lifelong/objects``. ``HEAD``
+names the generation in force. Committing writes objects, then the generation, then replaces ``HEAD``: a reader sees the
+old state or the new one, never a mixture. The files at the root mirror ``HEAD`` (hard links where the file system has
+them), each replaced by rename; an interrupted mirror is finished by the next open.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import shutil
+import uuid
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any
+
+from lifelong.errors import LifelongError
+from lifelong.files import disk_error, fsync_directory, read_json, sha256_file, write_json, write_text, writer_lock
+
+HOME = "lifelong"
+STATE, HISTORY = f"{HOME}/state.json", f"{HOME}/history.jsonl"
+
+
+class ModelStore:
+    """The generations of one model directory."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        self.home = root / HOME
+
+    @classmethod
+    def open(cls, root: Path) -> ModelStore:
+        """Open a directory for reading, finishing a mirror that was interrupted.
+
+        A directory without ``lifelong/`` (a stock Hugging Face one) is fine: it has no generations yet.
+        """
+        store = cls(root)
+        if store.exists() and store._mirrored() != store.head():
+            with writer_lock(store.home):
+                store._mirror()
+        return store
+
+    def exists(self) -> bool:
+        """Whether this directory has generations."""
+        return (self.home / "HEAD").is_file()
+
+    def head(self) -> int:
+        """Return the number of the generation in force, 0 where there is none."""
+        if not self.exists():
+            return 0
+        text = (self.home / "HEAD").read_text(encoding="utf-8").strip()
+        if not text.isdigit():
+            raise LifelongError("HEAD does not hold a number", where=str(self.home / "HEAD"))
+        return int(text)
+
+    def files(self, generation: int | None = None) -> dict[str, dict[str, Any]]:
+        """Return the files of a generation (default: the one in force): path → ``{"sha256", "bytes"}``."""
+        number = self.head() if generation is None else generation
+        if number == 0:
+            return {}
+        files: dict[str, dict[str, Any]] = read_json(self._record(number))["files"]
+        return files
+
+    def state(self) -> dict[str, Any]:
+        """Return ``lifelong/state.json`` of the generation in force; an empty dictionary where there is none."""
+        path = self.root / STATE
+        return dict(read_json(path)) if path.is_file() else {}
+
+    def history(self) -> list[dict[str, Any]]:
+        """Return the history, oldest first."""
+        path = self.root / HISTORY
+        if not path.is_file():
+            return []
+        return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines() if line]
+
+    @contextlib.contextmanager
+    def staging(self) -> Iterator[Path]:
+        """Yield an empty directory, laid out like the root, for the files of the next generation."""
+        place = self.home / f".staging-{uuid.uuid4().hex[:8]}"
+        try:
+            place.mkdir(parents=True)
+            yield place
+        except OSError as error:
+            raise disk_error(error, self.root) from error
+        finally:
+            shutil.rmtree(place, ignore_errors=True)
+
+    def commit(self, staged: Path | None, event: dict[str, Any], *, base: int | None = None, remove: Iterable[str] = ()) -> int:
+        """Make the next generation: the files of ``base`` (default: ``HEAD``), less ``remove``, plus the staged ones.
+
+        Args:
+            staged: a directory made by `staging`, or None when no file changes.
+            event: the line to add to the history.
+            base: the generation to start from; rolling back is committing on an older one.
+            remove: paths to leave out; a path ending in ``/`` leaves out all below it.
+
+        Returns:
+            the new generation's number.
+
+        Raises:
+            LifelongError: another process is writing, or the disk refused; the old generation stays in force.
+        """
+        try:
+            with writer_lock(self.home):
+                return self._commit(staged, event, base, tuple(remove))
+        except OSError as error:
+            raise disk_error(error, self.root) from error
+
+    def _commit(self, staged: Path | None, event: dict[str, Any], base: int | None, remove: tuple[str, ...]) -> int:
+        number = max((int(p.stem) for p in (self.home / "generations").glob("*.json")), default=0) + 1
+        files = self.files(base)
+        if not self.exists() and staged is not None:
+            files = self._adopt()
+        files = {name: facts for name, facts in files.items() if not _matches(name, remove)}
+        if staged is not None:
+            for path in sorted(p for p in staged.rglob("*") if p.is_file()):
+                files[path.relative_to(staged).as_posix()] = self._store(path)
+        event = {"generation": number, **event}
+        lines = (self.root / HISTORY).read_text(encoding="utf-8") if (self.root / HISTORY).is_file() else ""
+        history = self.home / ".history.tmp"
+        write_text(history, lines + json.dumps(event, ensure_ascii=False) + "\n")
+        files[HISTORY] = self._store(history)
+        write_json(self._record(number), {"generation": number, "parent": base or self.head(), "files": files})
+        write_text(self.home / "HEAD", f"{number}\n")
+        self._mirror()
+        return number
+
+    def _adopt(self) -> dict[str, dict[str, Any]]:
+        """Take a stock directory's own files into the first generation."""
+        found = (p for p in sorted(self.root.iterdir()) if p.is_file() and not p.name.startswith("."))
+        return {path.name: self._store(path, keep=True) for path in found}
+
+    def _record(self, number: int) -> Path:
+        return self.home / "generations" / f"{number:04d}.json"
+
+    def _object(self, digest: str) -> Path:
+        return self.home / "objects" / digest[:2] / digest
+
+    def _store(self, path: Path, *, keep: bool = False) -> dict[str, Any]:
+        digest, size = sha256_file(path), path.stat().st_size
+        target = self._object(digest)
+        if not target.exists():
+            target.parent.mkdir(parents=True, exist_ok=True)
+            if keep:
+                _link(path, target)
+            else:
+                with path.open("rb") as handle:
+                    os.fsync(handle.fileno())
+                path.replace(target)
+            fsync_directory(target.parent)
+        return {"sha256": digest, "bytes": size}
+
+    def _mirrored(self) -> int:
+        try:
+            return int((self.home / "MIRROR").read_text(encoding="utf-8"))
+        except (OSError, ValueError):
+            return 0
+
+    def _mirror(self) -> None:
+        """Lay the files of ``HEAD`` at the root, and take away those that only an earlier generation had."""
+        before = self._mirrored()
+        old = self.files(before) if before and self._record(before).is_file() else {}
+        new = self.files()
+        for name, facts in new.items():
+            target = self.root / name
+            if old.get(name) == facts and target.is_file():
+                continue
+            target.parent.mkdir(parents=True, exist_ok=True)
+            temporary = target.with_name(f".{target.name}.tmp")
+            temporary.unlink(missing_ok=True)
+            _link(self._object(facts["sha256"]), temporary)
+            temporary.replace(target)
+        for name in old.keys() - new.keys():
+            target = self.root / name
+            target.unlink(missing_ok=True)
+            with contextlib.suppress(OSError):  # not empty: something else lives there
+                target.parent.rmdir()
+        write_text(self.home / "MIRROR", f"{self.head()}\n")
+
+    def damage(self) -> list[str]:
+        """Return what is wrong with the generation in force: missing or altered objects, or files that differ at the root."""
+        found = []
+        for name, facts in self.files().items():
+            stored, shown = self._object(facts["sha256"]), self.root / name
+            if not stored.is_file() or sha256_file(stored) != facts["sha256"]:
+                found.append(f"{name}: the stored content is missing or altered")
+            elif not shown.is_file() or sha256_file(shown) != facts["sha256"]:
+                found.append(f"{name}: the file differs from the recorded state")
+        return found
+
+
+def _matches(name: str, patterns: tuple[str, ...]) -> bool:
+    return any(name == pattern or (pattern.endswith("/") and name.startswith(pattern)) for pattern in patterns)
+
+
+def _link(source: Path, target: Path) -> None:
+    try:
+        os.link(source, target)
+    except OSError:
+        shutil.copy2(source, target)

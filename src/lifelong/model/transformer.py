@@ -1,0 +1,267 @@
+"""One transformer: RMSNorm, rotary positions, grouped-query attention, SwiGLU; causal or bidirectional.
+
+Module names are Hugging Face's, so the state dict is a stock checkpoint: causal with QK-norm is `Qwen3ForCausalLM`,
+causal without is `LlamaForCausalLM`, bidirectional is `EuroBertForMaskedLM`.
+
+Shape letters: B batch, T time, C d_model, Q query heads, K key-value heads, D head_dim, F d_ff, V vocabulary.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from lifelong.model.cross_entropy import linear_cross_entropy, token_cross_entropy
+from lifelong.settings.model import ModelConfig
+
+
+class Linear(nn.Linear):
+    """A bias-free linear layer that can carry a low-rank adapter without changing its own parameter's name."""
+
+    adapter: nn.Module | None
+
+    def __init__(self, inputs: int, outputs: int) -> None:
+        super().__init__(inputs, outputs, bias=False)
+        self.adapter = None
+
+    def forward(self, x: Tensor) -> Tensor:
+        out = F.linear(x, self.weight)
+        return out if self.adapter is None else out + self.adapter(x)
+
+
+class RMSNorm(nn.Module):
+    """Root-mean-square normalisation (Zhang & Sennrich 2019), computed in fp32."""
+
+    def __init__(self, size: int, eps: float) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.ones(size))
+        self.eps = eps
+
+    def forward(self, x: Tensor) -> Tensor:
+        wide = x.float()
+        scaled = wide * torch.rsqrt(wide.square().mean(-1, keepdim=True) + self.eps)
+        return (scaled * self.weight).to(x.dtype)
+
+
+@dataclass
+class KVCache:
+    """Keys and values of the tokens read so far, preallocated: per layer (B, K, max_len, D)."""
+
+    keys: list[Tensor]
+    values: list[Tensor]
+    length: int = 0
+
+
+def rotary_tables(positions: Tensor, head_dim: int, theta: float) -> tuple[Tensor, Tensor]:
+    """Return cosine and sine tables (..., T, D) for positions (..., T) (Su et al. 2021, in Hugging Face's half layout)."""
+    frequencies = theta ** (-torch.arange(0, head_dim, 2, device=positions.device).float() / head_dim)
+    angles = positions.unsqueeze(-1).float() * frequencies
+    angles = torch.cat((angles, angles), dim=-1)
+    return angles.cos(), angles.sin()
+
+
+def rotate(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
+    """Apply rotary positions to x (B, heads, T, D) with tables that broadcast against it."""
+    first, second = x.chunk(2, dim=-1)
+    return (x * cos + torch.cat((-second, first), dim=-1) * sin).to(x.dtype)
+
+
+class Attention(nn.Module):
+    """Grouped-query attention (Ainslie et al. 2023)."""
+
+    def __init__(self, config: ModelConfig) -> None:
+        super().__init__()
+        self.config = config
+        queries, keys = config.num_query_heads * config.head_dim, config.num_kv_heads * config.head_dim
+        self.q_proj = Linear(config.d_model, queries)
+        self.k_proj = Linear(config.d_model, keys)
+        self.v_proj = Linear(config.d_model, keys)
+        self.o_proj = Linear(queries, config.d_model)
+        if config.qk_norm:
+            self.q_norm = RMSNorm(config.head_dim, config.norm_eps)
+            self.k_norm = RMSNorm(config.head_dim, config.norm_eps)
+
+    def forward(
+        self, x_BTC: Tensor, rotary: tuple[Tensor, Tensor], mask: Tensor | None, cache: KVCache | None, layer: int
+    ) -> Tensor:
+        batch, time, _ = x_BTC.shape
+        heads = (batch, time, -1, self.config.head_dim)
+        q_BTQD, k_BTKD, v_BTKD = (
+            self.q_proj(x_BTC).view(heads),
+            self.k_proj(x_BTC).view(heads),
+            self.v_proj(x_BTC).view(heads),
+        )
+        if self.config.qk_norm:
+            q_BTQD, k_BTKD = self.q_norm(q_BTQD), self.k_norm(k_BTKD)
+        q_BQTD = rotate(q_BTQD.transpose(1, 2), *rotary)
+        k_BKTD = rotate(k_BTKD.transpose(1, 2), *rotary)
+        v_BKTD = v_BTKD.transpose(1, 2)
+        if cache is not None:
+            start, end = cache.length, cache.length + time
+            cache.keys[layer][:, :, start:end] = k_BKTD
+            cache.values[layer][:, :, start:end] = v_BKTD
+            k_BKTD, v_BKTD = cache.keys[layer][:, :, :end], cache.values[layer][:, :, :end]
+        y_BQTD = F.scaled_dot_product_attention(
+            q_BQTD,
+            k_BKTD,
+            v_BKTD,
+            attn_mask=mask,
+            # With neither a mask nor a longer past, plain causal attention takes the fused kernel.
+            is_causal=self.config.causal and mask is None and time > 1,
+            enable_gqa=self.config.num_kv_heads != self.config.num_query_heads,
+        )
+        return self.o_proj(y_BQTD.transpose(1, 2).reshape(batch, time, -1))
+
+
+class MLP(nn.Module):
+    """SwiGLU (Shazeer 2020)."""
+
+    def __init__(self, config: ModelConfig) -> None:
+        super().__init__()
+        self.gate_proj = Linear(config.d_model, config.d_ff)
+        self.up_proj = Linear(config.d_model, config.d_ff)
+        self.down_proj = Linear(config.d_ff, config.d_model)
+
+    def forward(self, x_BTC: Tensor) -> Tensor:
+        return self.down_proj(F.silu(self.gate_proj(x_BTC)) * self.up_proj(x_BTC))
+
+
+class Block(nn.Module):
+    """Attention and feed-forward, each behind its norm and added to the stream."""
+
+    def __init__(self, config: ModelConfig) -> None:
+        super().__init__()
+        self.self_attn = Attention(config)
+        self.mlp = MLP(config)
+        self.input_layernorm = RMSNorm(config.d_model, config.norm_eps)
+        self.post_attention_layernorm = RMSNorm(config.d_model, config.norm_eps)
+        self.dropout = config.dropout
+
+    def forward(
+        self, x_BTC: Tensor, rotary: tuple[Tensor, Tensor], mask: Tensor | None, cache: KVCache | None, layer: int
+    ) -> Tensor:
+        attended = self.self_attn(self.input_layernorm(x_BTC), rotary, mask, cache, layer)
+        x_BTC = x_BTC + F.dropout(attended, self.dropout, self.training)
+        return x_BTC + F.dropout(self.mlp(self.post_attention_layernorm(x_BTC)), self.dropout, self.training)
+
+
+class Backbone(nn.Module):
+    """Embedding, blocks and final norm: the part that Hugging Face calls `model`."""
+
+    def __init__(self, config: ModelConfig) -> None:
+        super().__init__()
+        self.embed_tokens = nn.Embedding(config.vocab_size, config.d_model)
+        self.layers = nn.ModuleList(Block(config) for _ in range(config.num_layers))
+        self.norm = RMSNorm(config.d_model, config.norm_eps)
+
+
+class Transformer(nn.Module):
+    """The language model: token ids in, logits out."""
+
+    def __init__(self, config: ModelConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.model = Backbone(config)
+        self.lm_head = nn.Linear(config.d_model, config.vocab_size, bias=False)
+        if config.tie_embeddings:
+            self.lm_head.weight = self.model.embed_tokens.weight
+        self._initialise()
+
+    @torch.no_grad()
+    def _initialise(self) -> None:
+        for name, parameter in self.named_parameters():
+            if parameter.ndim < 2:
+                continue
+            # Every block starts as the identity (Zhang et al. 2019, "Fixup"): the first steps train a shallow model.
+            if name.endswith(("o_proj.weight", "down_proj.weight")):
+                parameter.zero_()
+            else:
+                parameter.normal_(std=0.02)
+
+    def hidden(
+        self,
+        input_ids: Tensor,
+        *,
+        positions: Tensor | None = None,
+        segment_ids: Tensor | None = None,
+        cache: KVCache | None = None,
+    ) -> Tensor:
+        """Return the final normed states (B, T, C) of token ids (B, T).
+
+        ``segment_ids`` (B, T) keep packed examples apart: a token attends within its own segment only.
+        With ``cache``, the tokens follow those already in it.
+        """
+        time = input_ids.shape[1]
+        past = cache.length if cache is not None else 0
+        if positions is None:
+            positions = torch.arange(past, past + time, device=input_ids.device)
+        cos, sin = rotary_tables(positions, self.config.head_dim, self.config.rope_theta)
+        if positions.ndim == 2:
+            cos, sin = cos.unsqueeze(1), sin.unsqueeze(1)
+        mask = self._mask(input_ids, segment_ids, past)
+        x_BTC = self.model.embed_tokens(input_ids)
+        x_BTC = F.dropout(x_BTC, self.config.dropout, self.training)
+        for index, block in enumerate(self.model.layers):
+            x_BTC = block(x_BTC, (cos, sin), mask, cache, index)
+        if cache is not None:
+            cache.length += time
+        return self.model.norm(x_BTC)
+
+    def _mask(self, input_ids: Tensor, segment_ids: Tensor | None, past: int) -> Tensor | None:
+        """Return a boolean mask, True where attention is allowed, or None where the kernel's own causal mask will do."""
+        time = input_ids.shape[1]
+        if segment_ids is None:
+            if past == 0 or time == 1:
+                return None
+            rows = torch.arange(past, past + time, device=input_ids.device)
+            return torch.arange(past + time, device=input_ids.device) <= rows.unsqueeze(1)
+        same = segment_ids.unsqueeze(2) == segment_ids.unsqueeze(1)
+        return (same.tril() if self.config.causal else same).unsqueeze(1)
+
+    def forward(
+        self,
+        input_ids: Tensor,
+        *,
+        positions: Tensor | None = None,
+        segment_ids: Tensor | None = None,
+        cache: KVCache | None = None,
+    ) -> Tensor:
+        """Return logits (B, T, V); see `hidden` for the arguments."""
+        return self.lm_head(self.hidden(input_ids, positions=positions, segment_ids=segment_ids, cache=cache))
+
+    def loss_sum(
+        self, input_ids: Tensor, labels: Tensor, *, segment_ids: Tensor | None = None, weights: Tensor | None = None
+    ) -> Tensor:
+        """Return the summed cross-entropy in nats over labels (B, T) that are not -100, for training.
+
+        The logits are never held all at once. ``weights`` (B, T) scale each token's loss.
+        """
+        states = self.hidden(input_ids, segment_ids=segment_ids)
+        return linear_cross_entropy(
+            states.flatten(0, 1),
+            self.lm_head.weight,
+            labels.flatten(),
+            None if weights is None else weights.flatten(),
+        )
+
+    @torch.no_grad()
+    def token_losses(
+        self, input_ids: Tensor, labels: Tensor, *, segment_ids: Tensor | None = None
+    ) -> tuple[Tensor, Tensor]:
+        """Return each token's cross-entropy in nats (B, T; 0 where the label is -100) and whether it was the likeliest."""
+        states = self.hidden(input_ids, segment_ids=segment_ids)
+        losses, correct = token_cross_entropy(states.flatten(0, 1), self.lm_head.weight, labels.flatten())
+        return losses.view_as(labels), correct.view_as(labels)
+
+    def new_cache(self, batch: int, max_len: int) -> KVCache:
+        """Return an empty key-value cache for ``batch`` rows of at most ``max_len`` tokens."""
+        weight = self.model.embed_tokens.weight
+        shape = (batch, self.config.num_kv_heads, max_len, self.config.head_dim)
+
+        def empty() -> list[Tensor]:
+            return [weight.new_zeros(shape) for _ in self.model.layers]
+
+        return KVCache(empty(), empty())

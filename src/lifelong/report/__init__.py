@@ -1,0 +1,1 @@
+"""What a model learned, as one HTML page and as image files."""

@@ -1,0 +1,48 @@
+"""What every settings object shares: unknown keys are refused with the nearest known one."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, Self
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from lifelong.errors import LifelongError, suggest
+
+
+class Settings(BaseModel):
+    """Base of all settings: frozen, no unknown keys, messages that name key, value and remedy."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, validate_default=True, protected_namespaces=())
+
+    @classmethod
+    def build(cls, values: dict[str, Any], *, where: str | None = None) -> Self:
+        """Build from a plain (nested) dictionary.
+
+        Raises:
+            LifelongError: a key is unknown or a value does not fit; all problems are named at once.
+        """
+        try:
+            return cls.model_validate(values)
+        except ValidationError as error:
+            raise LifelongError("\n  ".join(_explain(cls, item) for item in error.errors()), where=where) from None
+
+    def to_yaml(self, path: Path) -> None:
+        """Write these settings so that ``--config`` on the file reproduces them."""
+        import yaml
+
+        from lifelong.files import write_text
+
+        write_text(path, yaml.safe_dump(self.model_dump(mode="json"), sort_keys=False, allow_unicode=True))
+
+
+def _explain(cls: type[BaseModel], item: Any) -> str:
+    key = ".".join(str(part) for part in item["loc"])
+    if item["type"] == "extra_forbidden":
+        owner: Any = cls
+        for part in item["loc"][:-1]:
+            owner = owner.model_fields[part].annotation
+        return f"unknown setting '{key}'.{suggest(str(item['loc'][-1]), owner.model_fields)}"
+    if not key:
+        return str(item["msg"]).removeprefix("Value error, ")
+    return f"setting '{key}': {str(item['msg']).removeprefix('Value error, ')} (given: {item['input']!r})"

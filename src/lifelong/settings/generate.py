@@ -1,0 +1,42 @@
+"""Settings of writing text."""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+from pydantic import Field
+
+from lifelong.settings.keys import NamedSettings
+
+
+class SamplingSettings(NamedSettings):
+    """How the next token is chosen, and where."""
+
+    synonyms: ClassVar[dict[str, str]] = {"max_new_tokens": "max_tokens", "max_length": "max_tokens"}
+
+    temperature: float = Field(default=0.8, ge=0, description="Higher is more varied; 0 takes the likeliest token.")
+    top_p: float = Field(default=0.9, gt=0, le=1, description="Smallest set of tokens with this probability; 1: all.")
+    top_k: int = Field(default=50, ge=0, description="Likeliest tokens that are considered; 0: all.")
+    seed: int | None = Field(default=None, ge=0, description="The same seed gives the same text.")
+    device: str = Field(default="auto", description="auto, cpu, cuda, cuda:1, mps.")
+
+
+class GenerateSettings(SamplingSettings):
+    """Settings of ``lifelong generate``."""
+
+    max_tokens: int = Field(default=50, gt=0, description="New tokens at most.")
+    num_samples: int = Field(default=1, gt=0, description="Texts to write.")
+
+    def sampling(self) -> dict[str, int | float | None]:
+        """Return the arguments of `lifelong.generate.engine.generate`."""
+        return self.model_dump(exclude={"device"})
+
+
+class ChatSettings(SamplingSettings):
+    """Settings of ``lifelong chat``."""
+
+    max_tokens: int = Field(default=128, gt=0, description="New tokens in one answer at most.")
+
+    def sampling(self) -> dict[str, int | float | None]:
+        """Return the sampling arguments of `lifelong.generate.chat.ChatSession`."""
+        return self.model_dump(exclude={"device"})

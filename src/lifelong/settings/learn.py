@@ -1,0 +1,49 @@
+"""Settings of one lesson."""
+
+from __future__ import annotations
+
+from typing import ClassVar, Literal
+
+from pydantic import Field
+
+from lifelong.settings.keys import NamedSettings
+from lifelong.settings.train import Precision, Switch
+
+
+class LearnSettings(NamedSettings):
+    """Settings of ``lifelong learn``. One of ``epochs``, ``steps`` and ``minutes`` says how long; 3 epochs if none."""
+
+    exclusive: ClassVar[tuple[str, ...]] = ("epochs", "steps", "minutes")
+    exclusive_default: ClassVar[float | None] = 3.0
+    synonyms: ClassVar[dict[str, str]] = {
+        "lora_r": "lora_rank",
+        "max_seq_len": "sequence_length",
+        "num_epochs": "epochs",
+    }
+
+    domain: str = Field(default="general", min_length=1, description="Name of the body of knowledge that is taught.")
+    adapter_name: str | None = Field(default=None, description="Name of the adapter (default: the domain).")
+    mode: Literal["adapter", "full"] = Field(
+        default="adapter", description="adapter: new low-rank weights; full: all weights."
+    )
+    epochs: float | None = Field(default=None, gt=0, description="Passes over the text (default: 3).")
+    steps: int | None = Field(default=None, gt=0, description="Optimizer steps, instead of epochs.")
+    minutes: float | None = Field(default=None, gt=0, description="Time to train, instead of epochs.")
+    learning_rate: float | None = Field(default=None, gt=0, description="Peak learning rate (default: by mode).")
+    batch_size: int = Field(default=8, gt=0, description="Rows in one forward pass.")
+    gradient_accumulation_steps: int = Field(default=1, gt=0, description="Forward passes in one optimizer step.")
+    sequence_length: int | None = Field(default=None, gt=0, description="Tokens in a row (default: the model's).")
+    lora_rank: int = Field(default=8, gt=0, description="Rank of the adapter.")
+    lora_alpha: float = Field(default=16.0, gt=0, description="Scale of the adapter is alpha / rank.")
+    lora_dropout: float = Field(default=0.05, ge=0, lt=1, description="Dropout on the adapter's input.")
+    replay_buffer_size: int = Field(default=1000, ge=0, description="Documents kept in the replay memory; 0: none.")
+    replay_share: float = Field(default=0.5, ge=0, lt=1, description="Share of rows drawn from the replay memory.")
+    use_ewc: bool = Field(default=True, description="Pull weights that the old domains need back to where they were.")
+    ewc_lambda: float = Field(
+        default=1000.0, ge=0, description="Strength of that pull; 1000 weighs a nat of old text like one of new."
+    )
+    seed: int = Field(default=0, ge=0, description="Seed of adapter, data order, replay and dropout.")
+    device: str = Field(default="auto", description="auto, cpu, cuda, cuda:1, mps.")
+    precision: Precision = Field(default="auto", description="Type of matrix products; weights are always fp32.")
+    compile: Switch = Field(default="auto", description="Compile the blocks; auto: where the run is long enough.")
+    threads: int | None = Field(default=None, gt=0, description="CPU threads (default: all cores).")

@@ -1,0 +1,53 @@
+"""Settings of reading text and of training a tokenizer on it."""
+
+from __future__ import annotations
+
+from typing import ClassVar, Literal, Self
+
+from pydantic import Field, model_validator
+
+from lifelong.settings.keys import NamedSettings
+
+
+class PrepareSettings(NamedSettings):
+    """Settings of ``lifelong prepare``."""
+
+    domain: str = Field(default="", description="Name of this body of knowledge.")
+    gate_fraction: float = Field(default=0.1, ge=0, lt=1, description="Share of documents that decide on a lesson.")
+    test_fraction: float = Field(default=0.1, ge=0, lt=1, description="Share of documents that only report.")
+    split_by: Literal["path", "name"] = Field(
+        default="path", description="Split by path, or by file name without suffix, wherever the file lies."
+    )
+    min_chars: int = Field(default=20, ge=0, description="Shorter documents are dropped.")
+    seed: int = Field(default=0, ge=0, description="Seed of the split.")
+
+    @model_validator(mode="after")
+    def _leaves_text(self) -> Self:
+        if self.gate_fraction + self.test_fraction >= 1:
+            raise ValueError("gate_fraction and test_fraction together leave nothing to train on")
+        return self
+
+    @property
+    def fractions(self) -> tuple[float, float, float]:
+        """Shares of train, gate and test."""
+        return (1 - self.gate_fraction - self.test_fraction, self.gate_fraction, self.test_fraction)
+
+
+class TokenizerSettings(NamedSettings):
+    """Settings of ``lifelong tokenizer train``."""
+
+    kind: Literal["bpe"] = Field(default="bpe", description="bpe: byte-level byte-pair encoding.")
+    vocab_size: int = Field(default=8000, gt=0, description="Entries of the vocabulary.")
+    min_frequency: int = Field(default=2, gt=0, description="How often a pair must occur to be merged.")
+
+
+class EvaluateSettings(NamedSettings):
+    """Settings of ``lifelong evaluate``."""
+
+    synonyms: ClassVar[dict[str, str]] = {"max_seq_len": "sequence_length"}
+
+    split: Literal["train", "gate", "test"] = Field(default="test", description="Which split of the data is measured.")
+    sequence_length: int | None = Field(default=None, gt=0, description="Tokens in a row (default: the model's).")
+    max_bytes: int | None = Field(default=None, gt=0, description="Whole documents up to this many bytes.")
+    seed: int = Field(default=0, ge=0, description="Seed of the split of raw text.")
+    device: str = Field(default="auto", description="auto, cpu, cuda, cuda:1, mps.")

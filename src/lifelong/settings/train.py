@@ -1,0 +1,101 @@
+"""Settings of one training run."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, ClassVar, Literal
+
+from pydantic import BeforeValidator, Field
+
+from lifelong.settings.base import Settings
+from lifelong.settings.keys import NamedSettings
+
+
+def _switch(value: Any) -> Any:
+    # YAML 1.1 reads a bare `on` or `off` as a truth value.
+    return {True: "on", False: "off"}.get(value, value) if isinstance(value, bool) else value
+
+
+Precision = Literal["auto", "bf16", "fp32"]
+Switch = Annotated[Literal["auto", "on", "off"], BeforeValidator(_switch)]
+
+
+class OptimizerSettings(Settings):
+    """How weights move."""
+
+    name: Literal["muon", "adamw"] = Field(
+        default="muon", description="muon: Muon for the matrices of the blocks, AdamW for the rest; adamw: AdamW alone."
+    )
+    learning_rate: float | None = Field(
+        default=None, gt=0, description="Peak learning rate, on AdamW's scale (default: 3e-3 for muon, 3e-4 for adamw)."
+    )
+    weight_decay: float = Field(default=0.1, ge=0, description="Decoupled weight decay of matrices.")
+    betas: tuple[Annotated[float, Field(ge=0, lt=1)], Annotated[float, Field(ge=0, lt=1)]] = Field(
+        default=(0.9, 0.95), description="AdamW's averaging of gradients and of their squares."
+    )
+    momentum: float = Field(default=0.95, ge=0, lt=1, description="Muon's momentum.")
+    grad_clip: float = Field(default=1.0, ge=0, description="Largest norm of all gradients together; 0 turns it off.")
+
+
+class ScheduleSettings(Settings):
+    """How the learning rate goes over the run."""
+
+    kind: Literal["wsd", "cosine", "linear", "constant"] = Field(
+        default="wsd", description="wsd: warm up, stay, then fall linearly."
+    )
+    warmup_steps: int | None = Field(default=None, ge=0, description="Steps of warming up (default: 2% of the run).")
+    decay_fraction: float = Field(
+        default=0.6, ge=0, le=1, description="The last share of the run over which wsd falls."
+    )
+    min_lr: float | None = Field(default=None, ge=0, description="Learning rate at the end (default: 0).")
+
+
+class EvaluationSettings(Settings):
+    """How often held-out text is measured while training."""
+
+    every_steps: int | None = Field(default=None, gt=0, description="Steps between measures (default: ten per run).")
+    max_bytes: int = Field(default=200_000, gt=0, description="Bytes of held-out text that are measured.")
+
+
+class CheckpointSettings(Settings):
+    """How often the run is saved."""
+
+    every_minutes: float = Field(default=10.0, gt=0, description="Minutes between checkpoints.")
+    keep: int = Field(default=2, ge=1, description="Checkpoints kept; older ones are removed.")
+
+
+class TrainSettings(NamedSettings):
+    """Settings of ``lifelong train``. One of ``epochs``, ``steps`` and ``minutes`` says how long; 10 epochs if none."""
+
+    exclusive: ClassVar[tuple[str, ...]] = ("epochs", "steps", "minutes")
+    exclusive_default: ClassVar[float | None] = 10.0
+    synonyms: ClassVar[dict[str, str]] = {
+        "max_seq_len": "sequence_length",
+        "learning_rate": "optimizer.learning_rate",
+        "weight_decay": "optimizer.weight_decay",
+        "grad_clip": "optimizer.grad_clip",
+        "warmup_steps": "schedule.warmup_steps",
+        "min_lr": "schedule.min_lr",
+        "lr_scheduler": "schedule.kind",
+    }
+
+    preset: str = Field(default="tiny", description="Shape of a new model: a name of `lifelong presets`, or a file.")
+    phase: Literal["pretrain", "sft"] = Field(
+        default="pretrain", description="pretrain: all of the text; sft: the assistant's turns of conversations."
+    )
+    domain: str | None = Field(default=None, description="Name of this body of knowledge.")
+    epochs: float | None = Field(default=None, gt=0, description="Passes over the text (default: 10).")
+    steps: int | None = Field(default=None, gt=0, description="Optimizer steps, instead of epochs.")
+    minutes: float | None = Field(default=None, gt=0, description="Time to train, instead of epochs.")
+    batch_size: int = Field(default=8, gt=0, description="Rows in one forward pass.")
+    gradient_accumulation_steps: int = Field(default=1, gt=0, description="Forward passes in one optimizer step.")
+    sequence_length: int | None = Field(default=None, gt=0, description="Tokens in a row (default: the model's).")
+    replay: float = Field(default=0.0, ge=0, lt=1, description="Share of rows drawn from earlier text.")
+    seed: int = Field(default=0, ge=0, description="Seed of weights, data order and dropout.")
+    device: str = Field(default="auto", description="auto, cpu, cuda, cuda:1, mps.")
+    precision: Precision = Field(default="auto", description="Type of matrix products; weights are always fp32.")
+    compile: Switch = Field(default="auto", description="Compile the blocks; auto: where the run is long enough.")
+    threads: int | None = Field(default=None, gt=0, description="CPU threads (default: all cores).")
+    optimizer: OptimizerSettings = Field(default_factory=OptimizerSettings)
+    schedule: ScheduleSettings = Field(default_factory=ScheduleSettings)
+    evaluation: EvaluationSettings = Field(default_factory=EvaluationSettings)
+    checkpoint: CheckpointSettings = Field(default_factory=CheckpointSettings)

@@ -1,0 +1,108 @@
+"""Replay memory: a bounded, domain-balanced sample of past text. Text, not token ids, so it outlives a tokenizer."""
+
+from __future__ import annotations
+
+import json
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+from lifelong.errors import LifelongError
+from lifelong.files import write_text
+from lifelong.text.cleaning import content_hash, cut
+from lifelong.text.document import Document
+from lifelong.text.splitting import position
+
+SLICE_BYTES = 1_000_000
+
+
+class ReplayMemory:
+    """At most ``capacity`` examples, shared equally among the domains.
+
+    Which examples of a domain are kept is weighted reservoir sampling (Efraimidis & Spirakis 2006): each gets the key
+    u^(1/weight) with u a hash of seed and text, and the largest keys stay. The choice depends neither on the order in
+    which text arrives nor on how often the memory was filled up.
+    """
+
+    def __init__(self, capacity: int = 1000, seed: int = 0) -> None:
+        self.capacity, self.seed = capacity, seed
+        self.examples: dict[str, list[Document]] = defaultdict(list)
+
+    def add(self, documents: Iterable[Document], domain: str) -> None:
+        """Offer documents of a domain. Long texts are cut at blank lines into examples of about 4 kB."""
+        known = {content_hash(example) for example in self.examples[domain]}
+        for document in documents:
+            for example in [document] if document.messages else cut(document):
+                if (digest := content_hash(example)) not in known:
+                    known.add(digest)
+                    self.examples[domain].append(example)
+        self._shrink()
+
+    def _shrink(self) -> None:
+        domains = [domain for domain, examples in self.examples.items() if examples]
+        # A domain with less than its share leaves the rest to the others.
+        room, left = self.capacity, len(domains)
+        for domain in sorted(domains, key=lambda name: len(self.examples[name])):
+            share = room // left
+            kept = sorted(self.examples[domain], key=self._key, reverse=True)[:share]
+            self.examples[domain] = kept
+            room, left = room - len(kept), left - 1
+
+    def _key(self, example: Document) -> float:
+        return float(position(str(content_hash(example)), self.seed) ** (1.0 / example.weight))
+
+    def documents(self, domain: str | None = None) -> list[Document]:
+        """Return the examples of one domain, or all."""
+        if domain is not None:
+            return list(self.examples.get(domain, []))
+        return [example for examples in self.examples.values() for example in examples]
+
+    def counts(self) -> dict[str, int]:
+        """Return how many examples each domain has."""
+        return {domain: len(examples) for domain, examples in self.examples.items() if examples}
+
+    def save(self, path: Path) -> None:
+        """Write the examples as JSON lines."""
+        lines = [
+            json.dumps({**example.row(), "domain": domain}, ensure_ascii=False)
+            for domain, examples in self.examples.items()
+            for example in examples
+        ]
+        write_text(path, "".join(f"{line}\n" for line in lines))
+
+    @classmethod
+    def load(cls, path: Path, capacity: int = 1000, seed: int = 0) -> ReplayMemory:
+        """Read what `save` wrote; an absent file is an empty memory."""
+        memory = cls(capacity, seed)
+        for example in read_slice(path) if path.is_file() else []:
+            memory.examples[example.domain].append(example)
+        return memory
+
+
+def write_slice(documents: Sequence[Document], path: Path, *, seed: int = 0, max_bytes: int = SLICE_BYTES) -> int:
+    """Freeze documents as JSON lines, in an order by hash, up to ``max_bytes``; returns how many were left out."""
+    ordered = sorted(documents, key=lambda document: position(str(content_hash(document)), seed))
+    total, lines = 0, []
+    for document in ordered:
+        total += document.bytes
+        if lines and total > max_bytes:
+            break
+        lines.append(json.dumps(document.row(), ensure_ascii=False) + "\n")
+    write_text(path, "".join(lines))
+    return len(ordered) - len(lines)
+
+
+def read_slice(path: Path) -> list[Document]:
+    """Read documents that `write_slice` or `ReplayMemory.save` wrote.
+
+    Raises:
+        LifelongError: a line cannot be read; names it.
+    """
+    documents = []
+    with path.open(encoding="utf-8", newline="\n") as handle:
+        for number, line in enumerate(handle, start=1):
+            try:
+                documents.append(Document.from_row(json.loads(line)))
+            except (ValueError, KeyError, TypeError) as error:
+                raise LifelongError(f"not a document row: {error!r}", where=f"{path}:{number}") from None
+    return documents

@@ -1,0 +1,63 @@
+"""Which split a document belongs to: decided by a hash of its name, so it stays there when other text comes or goes."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Sequence
+from pathlib import PurePosixPath
+
+from lifelong.errors import LifelongError
+from lifelong.text.document import Document
+
+SPLITS = ("train", "gate", "test")
+# With fewer keys, thresholds on the hash would often leave gate or test empty; ranks by hash do not.
+FEW_KEYS = 50
+
+
+def split_key(document: Document, split_by: str, content: str) -> str:
+    """Return what a document is split by: its path below the source, or with ``name`` the file's stem.
+
+    By path, the rows of one file are split each for itself, by their content: a row keeps its split when rows are
+    inserted before it. By name, all rows of a file, and all files of the same stem, stay together.
+    """
+    if split_by == "name":
+        name, _, piece = document.name.partition("#")
+        stem = PurePosixPath(name).stem
+        return f"{stem}#{piece}" if piece else stem
+    return f"{document.name}:{content}" if document.line is not None else document.name
+
+
+def check_split(fractions: Sequence[float], split_by: str) -> None:
+    """Raise LifelongError where the fractions of train, gate and test, or the way to split, make no sense."""
+    if len(fractions) != 3 or min(fractions) < 0 or fractions[0] == 0 or abs(sum(fractions) - 1) > 1e-6:
+        raise LifelongError(f"fractions {tuple(fractions)} must be three numbers (train, gate, test) that sum to 1")
+    if split_by not in ("path", "name"):
+        raise LifelongError(f"split_by is '{split_by}'", fix="Use 'path' or 'name'.")
+
+
+def position(key: str, seed: int) -> float:
+    """Return the place of a key in [0, 1): a uniform, stable hash of seed and key (BLAKE2b)."""
+    digest = hashlib.blake2b(f"{seed}\0{key}".encode(), digest_size=8).digest()
+    return (int.from_bytes(digest, "big") >> 11) / 2**53  # 53 bits fit a float exactly, so 1.0 cannot come out
+
+
+def assign(keys: Iterable[str], fractions: Sequence[float], seed: int) -> dict[str, str]:
+    """Return the split of each key.
+
+    From 50 keys on, thresholds on the hash: a key's split does not depend on the other keys. With fewer, the keys are
+    ranked by hash, so that three keys already give one of each split; with one or two, all are train.
+    """
+    places = {key: position(key, seed) for key in keys}
+    if len(places) >= FEW_KEYS:
+        borders = fractions[0], fractions[0] + fractions[1]
+        return {key: SPLITS[(place >= borders[0]) + (place >= borders[1])] for key, place in places.items()}
+    ranked = sorted(places, key=lambda key: (places[key], key))
+    gate, test = (_share(len(ranked), fraction) for fraction in fractions[1:])
+    train = len(ranked) - gate - test
+    return {key: SPLITS[(rank >= train) + (rank >= train + gate)] for rank, key in enumerate(ranked)}
+
+
+def _share(keys: int, fraction: float) -> int:
+    if keys < 3 or fraction == 0:
+        return 0
+    return min(max(1, round(keys * fraction)), (keys - 1) // 2)

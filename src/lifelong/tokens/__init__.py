@@ -1,0 +1,42 @@
+"""Tokenizers, token shards and the deterministic loader. Importing the package loads neither numpy nor torch."""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from lifelong.tokens.loader import Batch, Loader
+    from lifelong.tokens.rows import ChatSource, RowSource, WindowSource
+    from lifelong.tokens.shards import TokenCache, build_cache, open_cache
+    from lifelong.tokens.tokenizer import BPETokenizer
+
+_HOMES = {
+    "BPETokenizer": "tokenizer",
+    "TokenCache": "shards",
+    "build_cache": "shards",
+    "open_cache": "shards",
+    "ChatSource": "rows",
+    "RowSource": "rows",
+    "WindowSource": "rows",
+    "Batch": "loader",
+    "Loader": "loader",
+}
+
+__all__ = [
+    "BPETokenizer",
+    "Batch",
+    "ChatSource",
+    "Loader",
+    "RowSource",
+    "TokenCache",
+    "WindowSource",
+    "build_cache",
+    "open_cache",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name in _HOMES:
+        return getattr(import_module(f"lifelong.tokens.{_HOMES[name]}"), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -1,0 +1,160 @@
+"""Batches whose place is a pure function of (seed, global sample index): any step can be made without those before it.
+
+Row shares follow the sources' weights. All rows have one length, so shares of rows are shares of tokens.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import TYPE_CHECKING
+
+import numpy as np
+import numpy.typing as npt
+
+from lifelong.errors import LifelongError
+from lifelong.tokens.rows import ChatSource, RowSource, WindowSource
+from lifelong.tokens.shards import Ids
+
+if TYPE_CHECKING:
+    import torch
+
+__all__ = ["Batch", "ChatSource", "Loader", "RowSource", "WindowSource"]
+
+BLOCK = 1000  # rows over which the sources' shares are exact
+
+
+@dataclass(slots=True)
+class Batch:
+    """Rows for one step.
+
+    Attributes:
+        input_ids: (batch, time) int64.
+        labels: (batch, time) int64; -100 is not trained on.
+        segment_ids: (batch, time) int64, or None where no row is packed; attention stays within equal values, -1 pads.
+    """
+
+    input_ids: torch.Tensor
+    labels: torch.Tensor
+    segment_ids: torch.Tensor | None = None
+
+    def to(self, device: torch.device | str) -> Batch:
+        """Return the batch on another device."""
+        segments = None if self.segment_ids is None else self.segment_ids.to(device, non_blocking=True)
+        return Batch(self.input_ids.to(device, non_blocking=True), self.labels.to(device, non_blocking=True), segments)
+
+
+class Loader:
+    """Mixes sources by weight. Each source is visited in a fresh order every epoch, every row once.
+
+    Args:
+        sources: pairs of a source and its weight; weights need not sum to one.
+        batch_size: rows in a batch.
+        seed: of the mixture and of every order.
+
+    Raises:
+        LifelongError: no source, a weight that is not positive, rows of different lengths, or fewer rows than a batch.
+    """
+
+    def __init__(self, sources: Sequence[tuple[RowSource, float]], *, batch_size: int, seed: int = 0) -> None:
+        if not sources:
+            raise LifelongError("there is no source of text to load")
+        if any(not 0 < weight < float("inf") for _, weight in sources):
+            raise LifelongError("every weight must be a positive number")
+        lengths = {source.sequence_length for source, _ in sources}
+        if len(lengths) > 1:
+            raise LifelongError(f"the sources have rows of different lengths: {sorted(lengths)}")
+        rows = sum(len(source) for source, _ in sources)
+        if rows < batch_size:
+            raise LifelongError(
+                f"less text than one batch: {rows} rows of {max(lengths)} tokens, a batch has {batch_size}",
+                fix=f"Give more text, or pass --batch-size {rows} or less.",
+            )
+        self.sources = [source for source, _ in sources]
+        self.batch_size, self.seed, self.sequence_length = batch_size, seed, lengths.pop()
+        self.shares = _shares([weight for _, weight in sources])
+        # Kept for the last few epochs and blocks only: they are cheap to make again, and never wrong.
+        self._order = lru_cache(maxsize=4 * len(sources))(self._make_order)
+        self._block = lru_cache(maxsize=4)(self._make_block)
+
+    @property
+    def tokens_per_batch(self) -> int:
+        """Positions in a batch."""
+        return self.batch_size * self.sequence_length
+
+    @property
+    def epoch_rows(self) -> int:
+        """Rows until the first source has been seen once in full, rows of the other sources included."""
+        rounds, rest = divmod(len(self.sources[0]), self.shares[0])
+        return rounds * BLOCK + -(-rest * BLOCK // self.shares[0])
+
+    def locate(self, sample: int) -> tuple[int, int, int]:
+        """Return (source, epoch, row of the source) of a global sample index."""
+        block, at = divmod(sample, BLOCK)
+        which, rank = self._block(block)
+        source = int(which[at])
+        epoch, place = divmod(block * self.shares[source] + int(rank[at]), len(self.sources[source]))
+        return source, epoch, int(self._order(source, epoch)[place])
+
+    def rows(self, start: int, count: int) -> Batch:
+        """Return ``count`` rows from global sample index ``start`` on: tensors of (count, time)."""
+        import torch
+
+        parts = []
+        for sample in range(start, start + count):
+            source, _, index = self.locate(sample)
+            parts.append(self.sources[source].row(index))
+        ids, labels = (torch.from_numpy(np.stack(column)) for column in list(zip(*parts, strict=True))[:2])
+        if all(segments is None for _, _, segments in parts):
+            return Batch(ids, labels)
+        whole = np.zeros(self.sequence_length, dtype=np.int64)
+        return Batch(ids, labels, torch.from_numpy(np.stack([whole if part[2] is None else part[2] for part in parts])))
+
+    def batch(self, step: int) -> Batch:
+        """Return the batch of a step, counted from 0: tensors of (batch, time)."""
+        return self.rows(step * self.batch_size, self.batch_size)
+
+    def _make_block(self, block: int) -> tuple[Ids, Ids]:
+        """Return for each row of a block its source, and how many rows of that source came before it in the block."""
+        which = np.repeat(np.arange(len(self.shares)), self.shares)[_permutation(BLOCK, self.seed, block, 0)]
+        rank = np.empty(BLOCK, dtype=np.int64)
+        for source, share in enumerate(self.shares):
+            rank[which == source] = np.arange(share)
+        return which, rank
+
+    def _make_order(self, source: int, epoch: int) -> Ids:
+        return _permutation(len(self.sources[source]), self.seed, epoch, source + 1)
+
+
+def _shares(weights: Sequence[float]) -> list[int]:
+    """Return rows of each source in a block, by largest remainder; each source gets at least one."""
+    exact = [weight / sum(weights) * BLOCK for weight in weights]
+    shares = [max(1, int(share)) for share in exact]
+    by_remainder = sorted(range(len(shares)), key=lambda index: (shares[index] - exact[index], index))
+    for step in range(BLOCK - sum(shares)):
+        shares[by_remainder[step % len(shares)]] += 1
+    while sum(shares) > BLOCK:  # many tiny weights were lifted to one row each
+        shares[shares.index(max(shares))] -= 1
+    return shares
+
+
+def _permutation(size: int, *key: int) -> Ids:
+    """Return a permutation of ``size`` that depends on the key alone.
+
+    Sorting by a hash instead of numpy's shuffle: numpy does not promise the same stream in its next version, and a run
+    must go on exactly after an upgrade. Ties of 64-bit hashes fall back to the index.
+    """
+    state = np.zeros(1, dtype=np.uint64)
+    for part in key:
+        state = _splitmix64(state ^ np.uint64(part & 0xFFFF_FFFF_FFFF_FFFF))
+    hashes = _splitmix64(_splitmix64(np.arange(size, dtype=np.uint64)) ^ state)
+    return np.argsort(hashes, kind="stable").astype(np.int64)
+
+
+def _splitmix64(values: npt.NDArray[np.uint64]) -> npt.NDArray[np.uint64]:
+    """Mix 64 bits (Steele, Lea and Flood 2014, "Fast splittable pseudorandom number generators", figure 16)."""
+    mixed = values + np.uint64(0x9E3779B97F4A7C15)
+    mixed = (mixed ^ (mixed >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+    mixed = (mixed ^ (mixed >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+    return mixed ^ (mixed >> np.uint64(31))

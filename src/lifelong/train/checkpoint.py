@@ -1,0 +1,92 @@
+"""Checkpoints: directories from which a run goes on bit for bit. Safetensors and JSON, no pickle."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+
+from lifelong.errors import LifelongError
+from lifelong.files import atomic_directory, check_manifest, read_json, write_json
+
+_OPTIMIZER, _TRAINER = "optimizer.safetensors", "trainer.json"
+
+
+def _named_state(model: nn.Module, optimizers: list[torch.optim.Optimizer]) -> dict[str, Tensor]:
+    names = {id(parameter): name for name, parameter in model.named_parameters()}
+    return {
+        f"{names[id(parameter)]}|{key}": value.detach().cpu().contiguous()
+        for optimizer in optimizers
+        for parameter, state in optimizer.state.items()
+        for key, value in state.items()
+    }
+
+
+def save_checkpoint(
+    folder: Path, step: int, model: Any, optimizers: list[torch.optim.Optimizer], write_model: Any, facts: dict[str, Any]
+) -> Path:
+    """Write ``folder/step-NNNNNNNN``: what ``write_model(directory)`` writes, optimizer state, random state and facts.
+
+    Returns:
+        the checkpoint's path.
+
+    Raises:
+        LifelongError: the disk refused; older checkpoints are untouched.
+    """
+    path = folder / f"step-{step:08d}"
+    with atomic_directory(path, "checkpoint") as place:
+        write_model(place)
+        state = _named_state(model, optimizers)
+        state["random|cpu"] = torch.get_rng_state()
+        if torch.cuda.is_available():
+            state["random|cuda"] = torch.cuda.get_rng_state()
+        save_file(state, place / _OPTIMIZER)
+        write_json(place / _TRAINER, {"step": step, **facts})
+    return path
+
+
+def newest_checkpoint(folder: Path) -> tuple[Path | None, list[str]]:
+    """Return the newest checkpoint whose manifest holds, and a line for each newer one that was passed over."""
+    passed = []
+    for path in sorted(folder.glob("step-*"), reverse=True):
+        problem = check_manifest(path)
+        if problem is None:
+            return path, passed
+        passed.append(f"{path.name} is damaged ({problem}); going back to the one before")
+    return None, passed
+
+
+def restore(path: Path, model: nn.Module, optimizers: list[torch.optim.Optimizer]) -> dict[str, Any]:
+    """Put optimizer and random state back; returns the recorded facts, ``step`` among them.
+
+    Raises:
+        LifelongError: the checkpoint's optimizer state is for other weights.
+    """
+    state = load_file(path / _OPTIMIZER)
+    torch.set_rng_state(state.pop("random|cpu"))
+    if (cuda := state.pop("random|cuda", None)) is not None and torch.cuda.is_available():
+        torch.cuda.set_rng_state(cuda)
+    names = {id(parameter): name for name, parameter in model.named_parameters()}
+    for optimizer in optimizers:
+        for group in optimizer.param_groups:
+            for parameter in group["params"]:
+                mine = f"{names[id(parameter)]}|"
+                for key in [key for key in state if key.startswith(mine)]:
+                    value = state.pop(key)
+                    target = value if value.ndim == 0 else value.to(parameter.device)
+                    optimizer.state[parameter][key.removeprefix(mine)] = target
+    if state:
+        raise LifelongError(f"optimizer state for unknown weights: {sorted(state)[0]}", where=str(path))
+    facts: dict[str, Any] = read_json(path / _TRAINER)
+    return facts
+
+
+def prune(folder: Path, keep: int) -> None:
+    """Delete all but the newest ``keep`` whole checkpoints."""
+    whole = [path for path in sorted(folder.glob("step-*"), reverse=True) if check_manifest(path) is None]
+    for path in whole[max(1, keep) :]:
+        shutil.rmtree(path)

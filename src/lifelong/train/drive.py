@@ -1,0 +1,96 @@
+"""Driving the loop: progress, measures, checkpoints and interruptions around `train_steps`."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from lifelong import progress
+from lifelong.errors import Interrupted
+from lifelong.evaluate.bits import Score
+from lifelong.model.transformer import Transformer
+from lifelong.tokens.loader import Loader
+from lifelong.train.checkpoint import prune, save_checkpoint
+from lifelong.train.folder import RunFolder
+from lifelong.train.interrupts import graceful_interrupts
+from lifelong.train.loop import Plan, train_steps
+
+_SMOOTHING = 0.9
+
+
+@dataclass
+class Drive:
+    """What happens around the steps of one run."""
+
+    run: RunFolder
+    label: str
+    bytes_per_token: float
+    measure: Callable[[], Score] | None = None
+    measure_every: int = 0
+    write_model: Callable[[Path], None] | None = None
+    checkpoint_minutes: float = 10.0
+    keep: int = 2
+
+    def steps(self, model: Transformer, loader: Loader, plan: Plan, *, start: int = 0) -> float:
+        """Train to the plan's end, and return the seconds it took.
+
+        Raises:
+            Interrupted: Ctrl-C; the state is saved first where checkpoints are written.
+        """
+        began = saved = time.perf_counter()
+        smooth: float | None = None
+        with graceful_interrupts() as stop, progress.task(self.label, total=plan.total_steps) as shown:
+            for step in train_steps(model, loader, plan, start=start):
+                smooth = step.loss if smooth is None else _SMOOTHING * smooth + (1 - _SMOOTHING) * step.loss
+                row: dict[str, Any] = {
+                    "phase": self.label,
+                    "step": step.step,
+                    "tokens": step.tokens,
+                    "loss": step.loss,
+                    "bits_per_byte": step.loss / math.log(2) / self.bytes_per_token,
+                    "lr": step.learning_rate,
+                    "grad_norm": step.grad_norm,
+                    "tokens_per_second": step.tokens / step.seconds,
+                    "seconds": step.seconds,
+                }
+                if plan.pull is not None:
+                    row["pull"] = step.pull
+                if step.skipped:
+                    row["skipped"] = True
+                    progress.note(f"step {step.step}: the loss is not a number; the step was left out")
+                last = step.step == plan.total_steps
+                if self.measure and (last or (self.measure_every and step.step % self.measure_every == 0)):
+                    held_out = self.measure()
+                    model.train()
+                    row["gate_loss"], row["gate_bits_per_byte"] = held_out.loss, held_out.bits_per_byte
+                self.run.log(row)
+                shown.update(
+                    done=step.step,
+                    loss=smooth,
+                    bits_per_byte=smooth / math.log(2) / self.bytes_per_token,
+                    tokens_per_second=row["tokens_per_second"],
+                )
+                due = time.perf_counter() - saved > 60 * self.checkpoint_minutes
+                if self.write_model is not None and not last and (due or stop.requested):
+                    self._save(model, plan, step.step)
+                    saved = time.perf_counter()
+                if stop.requested and not last:
+                    raise self._interrupted(step.step, plan.total_steps)
+        return time.perf_counter() - began
+
+    def _save(self, model: Transformer, plan: Plan, step: int) -> None:
+        save_checkpoint(self.run.checkpoints, step, model, plan.optimizers, self.write_model, {})
+        prune(self.run.checkpoints, self.keep)
+
+    def _interrupted(self, step: int, total: int) -> Interrupted:
+        if self.write_model is None:
+            return Interrupted(
+                f"interrupted at step {step} of {total}; nothing was changed", fix="Run the same command to start again."
+            )
+        return Interrupted(
+            f"interrupted at step {step} of {total}; everything is saved", fix=f"Go on with: lifelong resume {self.run.path}"
+        )

@@ -1,0 +1,77 @@
+"""A run's folder: what was decided, what was measured, and the checkpoints."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+from lifelong.errors import LifelongError
+from lifelong.files import read_json, write_json
+from lifelong.settings.base import Settings
+
+RUNS = "runs"
+
+
+class RunFolder:
+    """``runs/NNNN-name`` inside a model directory.
+
+    Holds ``resolved_settings.yaml``, ``run.json`` (facts decided once: steps, precision, …), ``metrics.jsonl``,
+    ``cache/`` and ``checkpoints/``.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.metrics_file = path / "metrics.jsonl"
+        self.checkpoints = path / "checkpoints"
+
+    @classmethod
+    def create(cls, out: Path, name: str, settings: Settings) -> RunFolder:
+        """Make the next run folder of a model directory."""
+        numbers = [int(match[1]) for path in (out / RUNS).glob("*") if (match := re.match(r"(\d+)-", path.name))]
+        path = out / RUNS / f"{max(numbers, default=0) + 1:04d}-{name}"
+        path.mkdir(parents=True)
+        settings.to_yaml(path / "resolved_settings.yaml")
+        return cls(path)
+
+    @classmethod
+    def find(cls, path: Path) -> RunFolder:
+        """Return the run at ``path``: a run folder, or a model directory's newest.
+
+        Raises:
+            LifelongError: there is none.
+        """
+        for candidate in (path, *sorted((path / RUNS).glob("*"), reverse=True)):
+            if (candidate / "run.json").is_file():
+                return cls(candidate)
+        raise LifelongError("no run here", where=str(path), fix="Give a run folder, such as my-model/runs/0001-pretrain.")
+
+    @property
+    def facts(self) -> dict[str, Any]:
+        """What was decided about the run."""
+        return dict(read_json(self.path / "run.json"))
+
+    def record(self, **facts: Any) -> None:
+        """Add to what is known about the run."""
+        before = self.facts if (self.path / "run.json").is_file() else {}
+        write_json(self.path / "run.json", {**before, **facts})
+
+    def log(self, row: dict[str, Any]) -> None:
+        """Append one line to ``metrics.jsonl``."""
+        with self.metrics_file.open("a", encoding="utf-8") as handle:
+            handle.write(json.dumps(row) + "\n")
+
+    def metrics(self) -> list[dict[str, Any]]:
+        """Return all measured rows; a half-written last line is left out."""
+        rows: list[dict[str, Any]] = []
+        if self.metrics_file.is_file():
+            for line in self.metrics_file.read_text(encoding="utf-8").splitlines(keepends=True):
+                if line.endswith("\n"):
+                    rows.append(json.loads(line))
+        return rows
+
+    def rewind(self, step: int) -> None:
+        """Take away the rows after ``step``: the run goes on from there and measures them again."""
+        rows = [row for row in self.metrics() if row["step"] <= step]
+        self.metrics_file.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")

@@ -1,0 +1,27 @@
+"""What a batch costs: functions from (model, batch) to a loss sum in nats and the number of tokens it sums over."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+from torch import Tensor
+
+from lifelong.model.transformer import Transformer
+from lifelong.tokens.loader import Batch
+
+
+class Objective(Protocol):
+    """Summed loss (scalar, nats) of one micro-batch; the loop divides by the tokens of the whole accumulated batch."""
+
+    def __call__(self, model: Transformer, batch: Batch) -> Tensor: ...
+
+
+def next_token(model: Transformer, batch: Batch) -> Tensor:
+    """Cross-entropy of the labels: every token in pretraining, assistant turns only in chat tuning."""
+    return model.loss_sum(batch.input_ids, batch.labels, segment_ids=batch.segment_ids)
+
+
+def trained_tokens(batch: Batch) -> int:
+    """Return how many labels of a batch count."""
+    return int((batch.labels != -100).sum())
+

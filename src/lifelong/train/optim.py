@@ -1,0 +1,139 @@
+"""Optimizers: Muon for hidden matrices, AdamW for the rest; and the learning-rate schedule."""
+
+from __future__ import annotations
+
+import math
+from collections import defaultdict
+from collections.abc import Callable, Iterable
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from lifelong.settings.train import OptimizerSettings, ScheduleSettings
+
+# Coefficients of the quintic iteration in Keller Jordan's Muon (https://kellerjordan.github.io/posts/muon/).
+_A, _B, _C = 3.4445, -4.7750, 2.0315
+
+
+def orthogonalise(matrices: Tensor, dtype: torch.dtype, steps: int = 5) -> Tensor:
+    """Return matrices (n, rows, columns) with their singular values pushed to about 1, by Newton-Schulz iteration.
+
+    All matrices of one shape go through together. ``dtype`` is the type of the products.
+    """
+    tall = matrices.shape[1] > matrices.shape[2]
+    x = (matrices.mT if tall else matrices).to(dtype)
+    x = x / x.norm(dim=(1, 2), keepdim=True).clamp(min=1e-7)
+    for _ in range(steps):
+        gram = x @ x.mT
+        x = torch.baddbmm(x, torch.baddbmm(gram, gram, gram, beta=_B, alpha=_C), x, beta=_A)
+    return (x.mT if tall else x).to(matrices.dtype)
+
+
+class Muon(torch.optim.Optimizer):
+    """Momentum, orthogonalised (Jordan et al. 2024), with AdamW's step size (Liu et al. 2025, arXiv:2502.16982).
+
+    Gives the updates of ``torch.optim.Muon(adjust_lr_fn="match_rms_adamw")``, but takes all matrices of one shape at
+    once and lets the type of the products be chosen: torch's own always computes them in bf16, which a CPU without
+    bf16 units emulates ten times slower than fp32.
+    """
+
+    def __init__(
+        self,
+        params: Iterable[Tensor],
+        lr: float,
+        momentum: float = 0.95,
+        weight_decay: float = 0.1,
+        dtype: torch.dtype = torch.float32,
+    ) -> None:
+        super().__init__(params, {"lr": lr, "momentum": momentum, "weight_decay": weight_decay})
+        self.dtype = dtype
+
+    @torch.no_grad()
+    def step(self, closure: Callable[[], float] | None = None) -> None:  # type: ignore[override]
+        for group in self.param_groups:
+            shapes: dict[torch.Size, list[Tensor]] = defaultdict(list)
+            for parameter in group["params"]:
+                if parameter.grad is not None:
+                    shapes[parameter.shape].append(parameter)
+            for shape, parameters in shapes.items():
+                self._step_shape(group, shape, parameters)
+
+    def _step_shape(self, group: dict[str, Any], shape: torch.Size, parameters: list[Tensor]) -> None:
+        grads = [parameter.grad for parameter in parameters]
+        buffers = []
+        for parameter in parameters:
+            state = self.state[parameter]
+            if "momentum_buffer" not in state:
+                state["momentum_buffer"] = torch.zeros_like(parameter)
+            buffers.append(state["momentum_buffer"])
+        torch._foreach_lerp_(buffers, grads, 1 - group["momentum"])
+        nesterov = torch._foreach_lerp(grads, buffers, group["momentum"])
+        updates = orthogonalise(torch.stack(list(nesterov)), self.dtype)
+        rate = group["lr"]
+        torch._foreach_mul_(parameters, 1 - rate * group["weight_decay"])
+        torch._foreach_add_(parameters, list(updates.unbind(0)), alpha=-rate * 0.2 * math.sqrt(max(shape)))
+
+
+def build_optimizers(
+    model: nn.Module, settings: OptimizerSettings, *, bf16: bool = False, adapters: bool = False
+) -> list[torch.optim.Optimizer]:
+    """Return the optimizers of a model's trainable weights.
+
+    Muon takes the matrices of the blocks; AdamW takes embeddings, norms and adapters. Weight decay acts on matrices.
+    """
+    hidden, matrices, vectors = [], [], []
+    for name, parameter in model.named_parameters():
+        if not parameter.requires_grad:
+            continue
+        if parameter.ndim < 2:
+            vectors.append(parameter)
+        elif settings.name == "muon" and not adapters and ".layers." in name:
+            hidden.append(parameter)
+        else:
+            matrices.append(parameter)
+    rate = learning_rate(settings)
+    optimizers: list[torch.optim.Optimizer] = []
+    if hidden:
+        dtype = torch.bfloat16 if bf16 else torch.float32
+        optimizers.append(Muon(hidden, rate, settings.momentum, settings.weight_decay, dtype))
+    groups = [
+        {"params": matrices, "weight_decay": settings.weight_decay},
+        {"params": vectors, "weight_decay": 0.0},
+    ]
+    if any(group["params"] for group in groups):
+        kept = [group for group in groups if group["params"]]
+        optimizers.append(torch.optim.AdamW(kept, lr=rate, betas=settings.betas, eps=1e-8, fused=True))
+    return optimizers
+
+
+def learning_rate(settings: OptimizerSettings) -> float:
+    """Return the peak rate: the given one, or 3e-3 for Muon and 3e-4 for AdamW."""
+    if settings.learning_rate is not None:
+        return settings.learning_rate
+    return 3e-3 if settings.name == "muon" else 3e-4
+
+
+def schedule(settings: ScheduleSettings, total_steps: int, peak: float) -> Callable[[int], float]:
+    """Return the learning rate as a function of the step (0-based).
+
+    ``wsd`` warms up, stays, and falls linearly over the last ``decay_fraction`` (Hu et al. 2024, arXiv:2404.06395).
+    """
+    warmup = settings.warmup_steps if settings.warmup_steps is not None else max(1, round(0.02 * total_steps))
+    warmup = min(warmup, max(1, total_steps // 2))
+    floor = settings.min_lr or 0.0
+
+    def rate(step: int) -> float:
+        if step < warmup:
+            return peak * (step + 1) / warmup
+        if settings.kind == "constant":
+            return peak
+        if settings.kind == "wsd":
+            start = max(warmup, round(total_steps * (1 - settings.decay_fraction)))
+        else:
+            start = warmup
+        progress = min(1.0, max(0.0, (step - start) / max(1, total_steps - start)))
+        share = 0.5 * (1 + math.cos(math.pi * progress)) if settings.kind == "cosine" else 1 - progress
+        return floor + (peak - floor) * share
+
+    return rate

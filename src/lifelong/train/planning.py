@@ -1,0 +1,66 @@
+"""What is decided once, before the first step: how long a step takes here, how many there will be, how it computes."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable
+
+import torch
+
+from lifelong.device import has_compiler
+from lifelong.model.transformer import Transformer
+from lifelong.tokens.loader import Loader
+from lifelong.train.loop import Plan, train_steps
+
+# Compiling the blocks costs 10 to 30 s on two cores and gains 5 to 10% (benchmarks/training_speed.py).
+COMPILE_PAYS_SECONDS = 600.0
+
+
+def measure_step(model: Transformer, loader: Loader, make_plan: Callable[[], Plan]) -> float:
+    """Return the seconds of one optimizer step here, from three steps at rate 0 that change neither weights nor
+    random state."""
+    random = torch.get_rng_state()
+    plan = make_plan()
+    plan.total_steps, plan.rate, plan.pull = 3, lambda step: 0.0, None
+    seconds = [step.seconds for step in train_steps(model, loader, plan)]
+    torch.set_rng_state(random)
+    return min(seconds[1:])
+
+
+def steps_in(minutes: float, step_seconds: float, overhead_seconds: float = 0.0) -> int:
+    """Return how many steps fit into ``minutes``, after evaluations and the like."""
+    return max(1, math.floor((minutes * 60 - overhead_seconds) / step_seconds))
+
+
+def steps_of(epochs: float, rows_per_epoch: float, rows_per_step: int) -> int:
+    """Return the optimizer steps of ``epochs`` passes, a started step counting whole."""
+    return max(1, math.ceil(epochs * rows_per_epoch / rows_per_step))
+
+
+def compile_blocks(model: Transformer, choice: str, run_seconds: float) -> str:
+    """Compile each block where it pays, and return the reason for the decision.
+
+    Blocks are compiled one by one: they are alike, so the code of the first serves all.
+    """
+    device = model.model.embed_tokens.weight.device
+    if choice == "off":
+        return "off (as set)"
+    if device.type == "cpu" and not has_compiler():
+        return "off (no C++ compiler on the path)"
+    if choice == "auto" and (device.type == "mps" or run_seconds < COMPILE_PAYS_SECONDS):
+        return f"off (a run of {run_seconds:.0f} s is too short to pay for it)"
+    for block in model.model.layers:
+        block.compile(dynamic=False)
+    return "on (as set)" if choice == "on" else f"on (it pays in a run of {run_seconds:.0f} s)"
+
+
+class Stopwatch:
+    """Seconds since it was made."""
+
+    def __init__(self) -> None:
+        self._start = time.perf_counter()
+
+    @property
+    def seconds(self) -> float:
+        return time.perf_counter() - self._start

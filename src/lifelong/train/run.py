@@ -1,0 +1,328 @@
+"""`lifelong train` and `lifelong resume`: from text to a model directory."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from lifelong import progress
+from lifelong.device import peak_memory_bytes, pick_device, pick_precision
+from lifelong.errors import LifelongError
+from lifelong.evaluate.bits import Score, score
+from lifelong.files import writer_lock
+from lifelong.model.directory import is_model_directory, load_model, write_model_files
+from lifelong.model.store import HOME
+from lifelong.model.transformer import Transformer
+from lifelong.settings.load import load_settings
+from lifelong.settings.presets import load_preset
+from lifelong.settings.train import TrainSettings
+from lifelong.text.corpus import Corpus, open_corpus
+from lifelong.text.document import DataSource
+from lifelong.text.memory import ReplayMemory
+from lifelong.tokens.loader import Loader
+from lifelong.tokens.replay import replay_sources
+from lifelong.tokens.rows import ChatSource, WindowSource
+from lifelong.tokens.shards import TokenCache, build_cache, open_cache
+from lifelong.tokens.tokenizer import BPETokenizer
+from lifelong.train.checkpoint import newest_checkpoint, restore
+from lifelong.train.drive import Drive
+from lifelong.train.folder import RunFolder
+from lifelong.train.founding import MEMORY, commit_model
+from lifelong.train.loop import Plan
+from lifelong.train.optim import build_optimizers, learning_rate, schedule
+from lifelong.train.planning import compile_blocks, measure_step, steps_in, steps_of
+
+_LABELS = {"pretrain": "Pretraining", "sft": "Chat tuning"}
+_EVALUATIONS = 10
+
+
+@dataclass(frozen=True)
+class TrainResult:
+    """What a run did. Bits per byte are of the gate split: before the first step, and at the end."""
+
+    out: Path
+    run: Path
+    parameters: int
+    steps: int
+    tokens: int
+    seconds: float
+    before: Score | None
+    after: Score | None
+    peak_memory_bytes: int
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return plain values, as ``--json`` prints them."""
+        return {
+            "out": str(self.out),
+            "run": str(self.run),
+            "parameters": self.parameters,
+            "steps": self.steps,
+            "tokens": self.tokens,
+            "seconds": self.seconds,
+            "tokens_per_second": self.tokens / self.seconds if self.seconds else None,
+            "before": self.before.to_dict() if self.before else None,
+            "after": self.after.to_dict() if self.after else None,
+            "peak_memory_bytes": self.peak_memory_bytes,
+        }
+
+
+@dataclass
+class _Job:
+    """One run, ready to drive: everything that `train` decides and `resume` finds again."""
+
+    out: Path
+    run: RunFolder
+    settings: TrainSettings
+    corpus: Corpus
+    model: Transformer
+    tokenizer: BPETokenizer
+    loader: Loader
+    cache: TokenCache
+    bf16: bool
+
+    @property
+    def domain(self) -> str:
+        return self.settings.domain or ("chat" if self.settings.phase == "sft" else "base")
+
+    def plan(self, total_steps: int = 0) -> Plan:
+        optimizer = self.settings.optimizer
+        return Plan(
+            total_steps=total_steps,
+            optimizers=build_optimizers(self.model, optimizer, bf16=self.bf16),
+            rate=schedule(self.settings.schedule, total_steps, learning_rate(optimizer)),
+            accumulate=self.settings.gradient_accumulation_steps,
+            grad_clip=optimizer.grad_clip,
+            bf16=self.bf16,
+        )
+
+    def measure(self) -> Score:
+        return score(
+            self.model,
+            self.tokenizer,
+            self.corpus.gate,
+            sequence_length=self.loader.sequence_length,
+            max_bytes=self.settings.evaluation.max_bytes,
+        )
+
+
+def train(
+    data: list[str],
+    out: Path,
+    settings: TrainSettings,
+    *,
+    tokenizer: Path | None = None,
+    base: Path | None = None,
+    fresh: bool = False,
+    dry_run: bool = False,
+) -> TrainResult:
+    """Train a model on text, and write it to the model directory ``out``.
+
+    A model that ``out`` already holds is trained further; ``base`` starts from another one; otherwise a new model of
+    the preset's shape begins from nothing.
+
+    Args:
+        data: sources (``PATH[:KIND][@WEIGHT]``) or a prepared directory.
+        out: the model directory; its run is kept in ``out/runs/NNNN-phase``.
+        tokenizer: a tokenizer directory; by default the model's own, or a new one trained on the data.
+        fresh: begin from nothing although ``out`` holds a model; what it held stays in its history.
+        dry_run: decide everything, say it, and change nothing.
+
+    Raises:
+        LifelongError: the data cannot be read or is too little, ``out`` holds something that is not a model, or the
+            loss was not a number three times in a row.
+        Interrupted: Ctrl-C; the run is saved.
+    """
+    _check_out(out)
+    corpus = open_corpus([DataSource.parse(item) for item in data], domain=settings.domain or "")
+    for warning in corpus.report.get("warnings", []):
+        progress.note(f"note: {warning}")
+    if settings.threads:
+        torch.set_num_threads(settings.threads)
+    torch.manual_seed(settings.seed)
+    device = pick_device(settings.device)
+    start = base or (out if is_model_directory(out) and not fresh else None)
+    if start is not None:
+        progress.note(f"Training the model in {start} further.")
+        model, words = load_model(start, device=device, adapter=None)
+        if tokenizer is not None and BPETokenizer.load(tokenizer).fingerprint != words.fingerprint:
+            raise LifelongError(f"the tokenizer is not the one of the model in {start}", where=str(tokenizer))
+    else:
+        words = BPETokenizer.load(tokenizer) if tokenizer is not None else _train_tokenizer(corpus)
+        model = Transformer(load_preset(settings.preset).config(vocab_size=words.vocab_size)).to(device)
+    out.mkdir(parents=True, exist_ok=True)
+    with writer_lock(out / HOME):
+        run = RunFolder.create(out, settings.phase, settings)
+        cache = build_cache(corpus.train, words, run.path / "cache" / "train")
+        job = _assemble(out, run, settings, corpus, model, words, cache, pick_precision(device, settings.precision))
+        steps, facts = _decide(job, data)
+        if dry_run:
+            return TrainResult(out, run.path, model.config.parameters, steps, 0, 0.0, None, None, peak_memory_bytes())
+        run.record(**facts)
+        before = job.measure() if corpus.gate else None
+        return _drive(job, job.plan(steps), start=0, before=before)
+
+
+def resume(run: Path) -> TrainResult:
+    """Go on exactly where an interrupted run stopped.
+
+    Raises:
+        LifelongError: the run has ended, or has no whole checkpoint.
+    """
+    folder = RunFolder.find(run)
+    facts = folder.facts
+    if facts["status"] == "finished":
+        raise LifelongError(
+            "this run has ended", where=str(folder.path), fix="`lifelong train` on the same --out trains further."
+        )
+    settings = load_settings(TrainSettings, folder.path / "resolved_settings.yaml")
+    checkpoint, passed = newest_checkpoint(folder.checkpoints)
+    for line in passed:
+        progress.note(line)
+    if checkpoint is None:
+        raise LifelongError("the run has no checkpoint to go on from", where=str(folder.path), fix="Train again.")
+    out = folder.path.parent.parent
+    torch.set_num_threads(facts["threads"])
+    with writer_lock(out / HOME):
+        model, words = load_model(checkpoint, device=facts["device"], adapter=None)
+        corpus = open_corpus([DataSource.parse(item) for item in facts["data"]], domain=settings.domain or "")
+        cache = open_cache(folder.path / "cache" / "train", words)
+        job = _assemble(out, folder, settings, corpus, model, words, cache, facts["precision"])
+        if facts["compile"].startswith("on"):
+            compile_blocks(model, "on", 0.0)
+        plan = job.plan(facts["steps"])
+        step = restore(checkpoint, model, plan.optimizers)["step"]
+        folder.rewind(step)
+        progress.note(f"Going on at step {step} of {facts['steps']}.")
+        return _drive(job, plan, start=step, before=None)
+
+
+def _check_out(out: Path) -> None:
+    if out.exists() and not out.is_dir():
+        raise LifelongError("the output is a file, a directory is needed", where=str(out), fix="Choose another --out.")
+    ours = ("runs", HOME)
+    if out.is_dir() and not is_model_directory(out) and any(path.name not in ours for path in out.iterdir()):
+        raise LifelongError(
+            "the output directory holds files, but no model; it is never overwritten",
+            where=str(out),
+            fix="Choose another --out, or move the directory away first.",
+        )
+
+
+def _train_tokenizer(corpus: Corpus) -> BPETokenizer:
+    progress.note("No tokenizer was given: training one with 8000 tokens on this text.")
+    return BPETokenizer().train(document.text for document in corpus.train)
+
+
+def _assemble(
+    out: Path,
+    run: RunFolder,
+    settings: TrainSettings,
+    corpus: Corpus,
+    model: Transformer,
+    tokenizer: BPETokenizer,
+    cache: TokenCache,
+    precision: str,
+) -> _Job:
+    length = min(settings.sequence_length or model.config.max_seq_len, model.config.max_seq_len)
+    kind = ChatSource if settings.phase == "sft" else WindowSource
+    replayed = []
+    if settings.replay:
+        memory = ReplayMemory.load(out / MEMORY)
+        replayed = replay_sources(memory, tokenizer, run.path / "cache" / "replay", length, settings.replay)
+        if not replayed:
+            progress.note("note: there is no replay memory yet, so nothing is replayed")
+    sources = [(kind(cache, length), 1.0 - settings.replay if replayed else 1.0), *replayed]
+    loader = Loader(sources, batch_size=settings.batch_size, seed=settings.seed)
+    return _Job(out, run, settings, corpus, model, tokenizer, loader, cache, precision == "bf16")
+
+
+def _decide(job: _Job, data: list[str]) -> tuple[int, dict[str, Any]]:
+    """Decide, once, how long the run is and how it computes; say it and return the facts to record."""
+    settings, loader = job.settings, job.loader
+    rows = settings.batch_size * settings.gradient_accumulation_steps
+    seconds = measure_step(job.model, loader, job.plan)
+    if settings.steps is not None:
+        steps = settings.steps
+    elif settings.minutes is not None:
+        # Measuring the gate costs about a third of training on as much text.
+        measured = min(settings.evaluation.max_bytes, sum(document.bytes for document in job.corpus.gate))
+        per_measure = seconds / 3 * measured / job.cache.bytes_per_trained_token / (rows * loader.sequence_length)
+        steps = steps_in(settings.minutes, seconds, per_measure * (_EVALUATIONS + 1))
+    else:
+        assert settings.epochs is not None  # settings fill it in
+        steps = steps_of(settings.epochs, loader.epoch_rows, rows)
+    compiled = compile_blocks(job.model, settings.compile, steps * seconds)
+    epochs = steps * rows / loader.epoch_rows
+    config = job.model.config
+    progress.note(
+        f"{config.parameters:,} parameters, {steps} steps of {rows} x {loader.sequence_length} tokens "
+        f"({epochs:.2f} epochs), about {steps * seconds / 60:.1f} minutes; "
+        f"{'bf16' if job.bf16 else 'fp32'}, compile {compiled}"
+    )
+    facts = {
+        "status": "running",
+        "data": data,
+        "steps": steps,
+        "epochs": epochs,
+        "device": str(job.model.model.embed_tokens.weight.device),
+        "precision": "bf16" if job.bf16 else "fp32",
+        "compile": compiled,
+        "threads": torch.get_num_threads(),
+        "step_seconds_estimate": seconds,
+        "parameters": config.parameters,
+        "learning_rate": learning_rate(settings.optimizer),
+        "bytes_per_token": job.cache.bytes_per_trained_token,
+    }
+    return steps, facts
+
+
+def _drive(job: _Job, plan: Plan, *, start: int, before: Score | None) -> TrainResult:
+    every = job.settings.evaluation.every_steps or max(1, plan.total_steps // _EVALUATIONS)
+    drive = Drive(
+        run=job.run,
+        label=_LABELS[job.settings.phase],
+        bytes_per_token=job.cache.bytes_per_trained_token,
+        measure=job.measure if job.corpus.gate else None,
+        measure_every=every,
+        write_model=lambda place: write_model_files(job.model, job.tokenizer, place),
+        checkpoint_minutes=job.settings.checkpoint.every_minutes,
+        keep=job.settings.checkpoint.keep,
+    )
+    seconds = drive.steps(job.model, job.loader, plan, start=start)
+    after = job.measure() if job.corpus.gate else None
+    rows = job.run.metrics()
+    result = TrainResult(
+        out=job.out,
+        run=job.run.path,
+        parameters=job.model.config.parameters,
+        steps=plan.total_steps,
+        tokens=sum(row["tokens"] for row in rows),
+        seconds=seconds,
+        before=before,
+        after=after,
+        peak_memory_bytes=peak_memory_bytes(),
+    )
+    commit_model(
+        job.out,
+        job.model,
+        job.tokenizer,
+        job.corpus,
+        domain=job.domain,
+        event={"event": "train", "phase": job.settings.phase, "domain": job.domain, **_event(result)},
+        rate=learning_rate(job.settings.optimizer),
+    )
+    job.run.record(status="finished", **result.to_dict())
+    return result
+
+
+def _event(result: TrainResult) -> dict[str, Any]:
+    return {
+        "run": result.run.relative_to(result.out).as_posix(),
+        "steps": result.steps,
+        "tokens": result.tokens,
+        "seconds": round(result.seconds, 1),
+        "bits_per_byte": result.after.bits_per_byte if result.after else None,
+    }
