@@ -89,9 +89,10 @@ class Task:
 
 @contextmanager
 def task(title: str, total: float | None = None) -> Iterator[Task]:
-    """Show work while the block runs: ``with task("Pretraining", total=steps) as t: t.update(done=step, loss=loss)``.
+    """Show work while the block runs.
 
-    Tasks may be nested; an inner one gets a row of its own.
+    As in ``with task("Pretraining", total=steps) as shown: shown.update(done=step, loss=loss)``. Tasks may be nested;
+    an inner one gets a row of its own.
     """
     global _display
     if _display is not None or not sys.stderr.isatty():
@@ -115,17 +116,24 @@ def task(title: str, total: float | None = None) -> Iterator[Task]:
 
 def _make_display() -> Progress:
     from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+    from rich.progress import (
+        BarColumn,
+        MofNCompleteColumn,
+        Progress,
+        TextColumn,
+        TimeElapsedColumn,
+        TimeRemainingColumn,
+    )
 
     return Progress(
-        TextColumn("{task.description}"),
+        TextColumn("{task.description}", markup=False),
         BarColumn(bar_width=24),
         MofNCompleteColumn(),
         TextColumn("[dim]spent"),
         TimeElapsedColumn(),
         TextColumn("[dim]left"),
         TimeRemainingColumn(compact=True),
-        TextColumn("[dim]{task.fields[facts]}"),
+        TextColumn("{task.fields[facts]}", style="dim", markup=False),
         console=Console(stderr=True),
     )
 

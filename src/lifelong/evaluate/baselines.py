@@ -20,7 +20,7 @@ LABELS = {
     "unigram": "token frequencies alone",
     "zlib": "zlib -9",
     "xz": "xz -9e",
-    "xz_primed": "xz -9e, primed with the training text",
+    "xz_primed": "xz -9e, primed with training text",
 }
 _PRIMING_BYTES = 8_000_000
 _XZ_PRESET = 9 | lzma.PRESET_EXTREME

@@ -121,10 +121,7 @@ def _baselines(baselines: Mapping[str, Any], matrix: Matrix | None) -> str:
         figures.append(f"<figure>{heading}{chart}</figure>" if chart else "")
     if not any(figures):
         return ""
-    note = (
-        '<p class="note">Bits per byte of the same held-out text; less is better. '
-        "&ldquo;Primed&rdquo; has read the training text first, the other compressors nothing.</p>"
-    )
+    note = '<p class="note">Bits per byte of the same held-out text; less is better.</p>'
     return f'<section><h2>Against simpler methods</h2><div class="grid">{"".join(figures)}</div>{note}</section>'
 
 

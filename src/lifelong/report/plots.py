@@ -34,6 +34,7 @@ _STYLE: Any = {
     "ytick.color": _SOFT,
     "axes.spines.top": False,
     "axes.spines.right": False,
+    "text.parse_math": False,  # a name with dollar signs is a name
     "figure.constrained_layout.wspace": 0.08,
 }
 

@@ -88,7 +88,7 @@ def bar_chart(rows: Sequence[tuple[str, float, bool]]) -> str:
     """Return horizontal bars from zero: (label, bits per byte, whether it is the model's own)."""
     if not rows:
         return ""
-    room = 240
+    room = 246
     scale = (_WIDTH - room - 60) / (max(value for _, value, _ in rows) or 1.0)
     body = []
     for index, (label, value, own) in enumerate(rows):

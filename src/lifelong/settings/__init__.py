@@ -1,0 +1,1 @@
+"""Settings of every verb, the shapes of models, and files of settings. No torch here."""

@@ -35,8 +35,10 @@ class GenerateSettings(SamplingSettings):
 class ChatSettings(SamplingSettings):
     """Settings of ``lifelong chat``."""
 
-    max_tokens: int = Field(default=128, gt=0, description="New tokens in one answer at most.")
+    max_tokens: int | None = Field(
+        default=None, gt=0, description="New tokens in one answer at most (default: 128, or half the context)."
+    )
 
     def sampling(self) -> dict[str, int | float | None]:
         """Return the sampling arguments of `lifelong.generate.chat.ChatSession`."""
-        return self.model_dump(exclude={"device"})
+        return self.model_dump(exclude={"device"}, exclude_none=True)

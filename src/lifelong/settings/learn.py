@@ -42,6 +42,14 @@ class LearnSettings(NamedSettings):
     ewc_lambda: float = Field(
         default=1000.0, ge=0, description="Strength of that pull; 1000 weighs a nat of old text like one of new."
     )
+    fisher_batches: int = Field(default=32, gt=0, description="Batches of old text that EWC's Fisher is estimated on.")
+    tolerance: float = Field(
+        default=0.01,
+        ge=0,
+        description="Share of its bits per byte that an old domain may lose, or the lesson is undone.",
+    )
+    accept: bool = Field(default=False, description="Keep the lesson whatever the measures say.")
+    max_bytes: int = Field(default=200_000, gt=0, description="Bytes of each domain's slices that are measured.")
     seed: int = Field(default=0, ge=0, description="Seed of adapter, data order, replay and dropout.")
     device: str = Field(default="auto", description="auto, cpu, cuda, cuda:1, mps.")
     precision: Precision = Field(default="auto", description="Type of matrix products; weights are always fp32.")

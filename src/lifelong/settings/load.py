@@ -86,9 +86,7 @@ def _parse(text: str, path: Path) -> tuple[dict[str, Any], dict[str, int]]:
     if not isinstance(values, dict):
         found = {list: "a list", str: "a single text", type(None): "nothing"}.get(type(values), "a single value")
         line = node.start_mark.line + 1 if node is not None else 1
-        raise LifelongError(
-            f"the settings file must hold 'key: value' lines, found {found}", where=f"{path}:{line}"
-        )
+        raise LifelongError(f"the settings file must hold 'key: value' lines, found {found}", where=f"{path}:{line}")
     return values, lines
 
 
@@ -97,17 +95,13 @@ def _mark(node: yaml.MappingNode, path: Path, lines: dict[str, int], prefix: str
         key = prefix + str(key_node.value).replace("-", "_")
         line = key_node.start_mark.line + 1
         if key in lines and key_node.value != "<<":
-            raise LifelongError(
-                f"setting '{key}' is given twice (first in line {lines[key]})", where=f"{path}:{line}"
-            )
+            raise LifelongError(f"setting '{key}' is given twice (first in line {lines[key]})", where=f"{path}:{line}")
         lines[key] = line
         if isinstance(value_node, yaml.MappingNode):
             _mark(value_node, path, lines, f"{key}.")
 
 
-def load_settings(
-    cls: type[S], config: Path | str | None = None, overrides: Mapping[str, Any] | None = None
-) -> S:
+def load_settings(cls: type[S], config: Path | str | None = None, overrides: Mapping[str, Any] | None = None) -> S:
     """Merge defaults, a file and overrides, each over the one before.
 
     An override of one of several exclusive settings (``steps``) sets aside the others in the file (``epochs``).

@@ -39,6 +39,7 @@ class TokenizerSettings(NamedSettings):
     kind: Literal["bpe"] = Field(default="bpe", description="bpe: byte-level byte-pair encoding.")
     vocab_size: int = Field(default=8000, gt=0, description="Entries of the vocabulary.")
     min_frequency: int = Field(default=2, gt=0, description="How often a pair must occur to be merged.")
+    seed: int = Field(default=0, ge=0, description="Seed of the split of raw text.")
 
 
 class EvaluateSettings(NamedSettings):

@@ -167,8 +167,8 @@ def _decode(data: bytes, path: Path, *, first_line: int) -> str:
 def _jsonl_rows(path: Path) -> Iterator[tuple[int, Any]]:
     with path.open("rb") as handle:
         for number, data in enumerate(handle, start=1):
-            text = _decode(data, path, first_line=number).removeprefix("\ufeff")
-            if text.strip():
+            text = _decode(data, path, first_line=number).removeprefix("\ufeff").strip()
+            if text:
                 yield number, _parse(text, path, number)
 
 

@@ -212,6 +212,7 @@ class _Writer:
 
     def add(self, batch: Sequence[Document]) -> None:
         texts = iter(self.tokenizer.encode_batch([item.text for item in batch if item.messages is None]))
+        chats = iter(self.tokenizer.encode_chat_batch([item.messages for item in batch if item.messages is not None]))
         ids: list[int] = []
         trained: list[bool] = []
         for document in batch:
@@ -221,7 +222,7 @@ class _Writer:
                 mask = [True] * (len(tokens) + 1)  # a text's end is worth learning; a chat ends by its end of turn
                 self.trained_bytes += document.bytes
             else:
-                tokens, mask = self.tokenizer.encode_chat(document.messages)
+                tokens, mask = next(chats)
                 mask = [*mask, False]
                 self.has_mask = True
                 answers = (m["content"] for m in document.messages if m["role"] == "assistant")

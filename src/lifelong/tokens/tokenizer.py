@@ -22,8 +22,9 @@ ROLE_TOKENS = {"system": "<|system|>", "user": "<|user|>", "assistant": "<|assis
 SPECIAL_TOKENS = (END_OF_TEXT, *ROLE_TOKENS.values(), END_OF_TURN)
 SMALLEST = 256 + len(SPECIAL_TOKENS)
 
-# Qwen2's pattern: words with the sign before them, single digits, line ends kept together. It spells indentation and
-# `.name` of code in fewer tokens than GPT-2's, and llama.cpp knows it by name.
+# Qwen2's pattern: words with the sign before them, single digits, line ends kept together; llama.cpp knows it by name.
+# Measured with 4096 tokens learned from Python's documentation: 7% fewer tokens for held-out prose, and 1.4% fewer for
+# code, than GPT-2's pattern with single digits.
 _PATTERN = (
     r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
 )
@@ -143,17 +144,25 @@ class BPETokenizer:
         Raises:
             LifelongError: a role is unknown.
         """
-        ids: list[int] = []
-        trained: list[bool] = []
-        contents = self.encode_batch([message["content"] for message in messages])
-        for message, content in zip(messages, contents, strict=True):
-            ids += [self._role_id(message["role"]), *content, self.end_of_turn_id]
-            answered = message["role"] == "assistant"
-            trained += [False] + [answered] * (len(content) + 1)
+        ids, trained = self.encode_chat_batch([messages])[0]
         if add_generation_prompt:
             ids.append(self._role_id("assistant"))
             trained.append(False)
         return ids, trained
+
+    def encode_chat_batch(self, chats: Sequence[Sequence[dict[str, str]]]) -> list[tuple[list[int], list[bool]]]:
+        """Return what `encode_chat` gives for each conversation, encoded in parallel."""
+        contents = iter(self.encode_batch([message["content"] for messages in chats for message in messages]))
+        encoded = []
+        for messages in chats:
+            ids: list[int] = []
+            trained: list[bool] = []
+            for message in messages:
+                content = next(contents)
+                ids += [self._role_id(message["role"]), *content, self.end_of_turn_id]
+                trained += [False] + [message["role"] == "assistant"] * (len(content) + 1)
+            encoded.append((ids, trained))
+        return encoded
 
     def _role_id(self, role: str) -> int:
         if role not in ROLE_TOKENS:

@@ -1,0 +1,112 @@
+"""`lifelong`: the list of verbs, each imported when it is called, and what happens when one fails."""
+
+from __future__ import annotations
+
+import os
+import re
+import sys
+from collections.abc import Sequence
+
+from cyclopts import App, CycloptsError, Group
+
+from lifelong.errors import LifelongError
+from lifelong.version import __version__
+
+_BUILD = Group.create_ordered("Build a model")
+_TEACH = Group.create_ordered("Teach it, and look back")
+_USE = Group.create_ordered("Use it")
+
+# Verb, where it is defined, and its line in the help: written here, so that the help imports no verb.
+_VERBS: dict[Group, dict[str, tuple[str, str]]] = {
+    _BUILD: {
+        "quickstart": ("quickstart:quickstart", "The whole story on this machine's own Python documentation."),
+        "prepare": ("prepare:prepare", "Read, clean, deduplicate and split text."),
+        "tokenizer": ("tokenizer:app", "Train a tokenizer, or show one."),
+        "presets": ("presets:presets", "Shapes of models, and what they cost."),
+        "train": ("train:train", "Train a model on text, or train further what --out holds."),
+        "resume": ("resume:resume", "Go on exactly where an interrupted run stopped."),
+    },
+    _TEACH: {
+        "learn": ("learn:learn", "Teach a model one more domain, and keep or undo the lesson."),
+        "matrix": ("matrix:matrix", "What every lesson did to every domain."),
+        "history": ("history:history", "What a model was taught, and when."),
+        "rollback": ("rollback:rollback", "Put a model back to where it was before a lesson."),
+    },
+    _USE: {
+        "evaluate": ("evaluate:evaluate", "Measure a model on held-out text."),
+        "generate": ("generate:generate", "Let a model continue a text."),
+        "chat": ("chat:chat", "Talk with a model."),
+    },
+}
+
+_EPILOGUE = "`lifelong VERB --help` explains a verb. First steps: `lifelong quickstart`."
+
+
+def build_app() -> App:
+    """Return the command line, with every verb still unimported."""
+    app = App(
+        name="lifelong",
+        help="Language models that keep learning: build one from your own text, teach it more, see what it keeps.",
+        help_epilogue=_EPILOGUE,
+        help_format="plaintext",  # Markdown would cost 40 ms of the help's 200
+        version=__version__,
+    )
+    app["--help"].group = app["--version"].group = Group("Options", sort_key=99)
+    for group, verbs in _VERBS.items():
+        for order, (verb, (target, text)) in enumerate(verbs.items()):
+            app.command(f"lifelong.cli.{target}", name=verb, help=text, group=group, sort_key=order)
+    return app
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command, and return its exit code: 0, 2 for what the user can put right, 130 after Ctrl-C."""
+    try:
+        build_app()(
+            list(sys.argv[1:] if arguments is None else arguments),
+            exit_on_error=False,
+            print_error=False,
+            result_action="return_value",
+        )
+        sys.stdout.flush()
+    except CycloptsError as error:
+        return _fail(f"{error}\n  `{_help_command(error)}` lists what there is.", 2)
+    except LifelongError as error:
+        return _fail(str(error), error.exit_code)
+    except ModuleNotFoundError as error:
+        if extra := _extra_of(error.name or ""):
+            return _fail(f"{error.name} is not installed\n  pip install 'lifelong[{extra}]'", 2)
+        raise
+    except KeyboardInterrupt:
+        return _fail("interrupted", 130)
+    except BrokenPipeError:  # `lifelong presets | head`: the reader has what it wanted
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    return 0
+
+
+def _fail(message: str, code: int) -> int:
+    print(f"lifelong: {message}", file=sys.stderr)
+    return code
+
+
+def _help_command(error: CycloptsError) -> str:
+    return " ".join(["lifelong", *(error.command_chain or ()), "--help"])
+
+
+def _extra_of(module: str) -> str | None:
+    """Return the extra of this package that brings a missing module, or None."""
+    from importlib.metadata import PackageNotFoundError, requires
+
+    root = module.partition(".")[0].replace("_", "-").lower()
+    try:
+        lines = requires("lifelong") or []
+    except PackageNotFoundError:
+        return None
+    for line in lines:
+        match = re.match(r"([A-Za-z0-9._-]+).*extra == ['\"]([\w-]+)['\"]", line)
+        if match and match[1].replace("_", "-").lower() == root and match[2] != "all":
+            return match[2]
+    return None
+
+
+if __name__ == "__main__":
+    sys.exit(main())

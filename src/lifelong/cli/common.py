@@ -1,0 +1,163 @@
+"""What verbs share: flags made from settings, ``--config``, and printing."""
+
+from __future__ import annotations
+
+import inspect
+import json
+import sys
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Annotated, Any, get_type_hints
+
+from cyclopts import Group, Parameter
+from pydantic.fields import FieldInfo
+
+from lifelong.settings.base import Settings
+from lifelong.settings.keys import leaves
+from lifelong.settings.load import load_settings
+
+AsJson = Annotated[
+    bool,
+    Parameter(name="--json", negative=(), help="Print one JSON object on standard output, all else on standard error."),
+]
+DryRun = Annotated[
+    bool,
+    Parameter(name="--dry-run", negative=(), show_default=False, help="Say what would be done, and change nothing."),
+]
+Model = Annotated[Path, Parameter(help="A model directory, a run, or a checkpoint.")]
+Sources = Annotated[
+    list[str],
+    Parameter(
+        consume_multiple=True,
+        negative=(),
+        help="Files, folders or globs: PATH[:KIND][@WEIGHT]; or a prepared directory.",
+    ),
+]
+
+_CONFIG = inspect.Parameter(
+    "config",
+    inspect.Parameter.KEYWORD_ONLY,
+    default=None,
+    annotation=Annotated[
+        Path | None, Parameter(name="--config", help="A YAML or JSON file of settings; flags win over it.")
+    ],
+)
+
+
+def configurable(settings: type[Settings]) -> Callable[[Callable[..., None]], Callable[..., None]]:
+    """Give a verb ``--config`` and a flag for every setting; it receives them merged, as its ``settings`` argument.
+
+    A setting in a group has its dotted flag (``--optimizer.learning-rate``), and the short ones of the settings'
+    synonyms (``--learning-rate``). Dashes and underscores are the same.
+    """
+
+    def decorate(verb: Callable[..., None]) -> Callable[..., None]:
+        own = inspect.signature(verb)
+        hints = get_type_hints(verb, include_extras=True)
+        kept = [value.replace(annotation=hints[name]) for name, value in own.parameters.items() if name != "settings"]
+        paths = {path.replace(".", "__"): path for path, _ in leaves(settings)}
+        flags = [_flag(settings, path, field) for path, field in leaves(settings)]
+        signature = inspect.Signature([*kept, _CONFIG, *flags])
+
+        def run(*args: Any, **kwargs: Any) -> None:
+            given = dict(signature.bind(*args, **kwargs).arguments)
+            overrides = {path: given.pop(name) for name, path in paths.items() if name in given}
+            merged = load_settings(settings, given.pop("config", None), overrides)
+            call = own.bind_partial()
+            call.arguments.update({name: given[name] for name in own.parameters if name in given})
+            call.arguments["settings"] = merged
+            verb(*call.args, **call.kwargs)
+
+        run.__name__, run.__doc__, run.__module__ = verb.__name__, verb.__doc__, verb.__module__
+        run.__signature__ = signature  # type: ignore[attr-defined]
+        run.__annotations__ = {parameter.name: parameter.annotation for parameter in signature.parameters.values()}
+        return run
+
+    return decorate
+
+
+def _flag(settings: type[Settings], path: str, field: FieldInfo) -> inspect.Parameter:
+    synonyms: Mapping[str, str] = getattr(settings, "synonyms", {})
+    names = [path, *(short for short, target in synonyms.items() if target == path)]
+    group, _, _ = path.rpartition(".")
+    default = field.get_default(call_default_factory=True)
+    shown = "" if default is None or default == "" else f" [default: {_spell(default)}]"
+    parameter = Parameter(
+        name=[f"--{name.replace('_', '-')}" for name in names],
+        help=f"{field.description or ''}{shown}",
+        group=Group((group or "settings").capitalize(), sort_key=2 if group else 1),
+        negative=None if field.annotation is bool else (),
+    )
+    # The default is always None here: what the user did not give must not hide what the file says.
+    annotated: Any = Annotated  # made at run time: nothing for a type checker to read
+    kind: Any = field.annotation
+    annotation = annotated[kind | None, parameter]
+    name = path.replace(".", "__")
+    return inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=annotation)
+
+
+def _spell(value: Any) -> str:
+    if isinstance(value, tuple):
+        return " ".join(map(str, value))
+    return {True: "on", False: "off"}[value] if isinstance(value, bool) else str(value)
+
+
+def emit(value: Any, *, as_json: bool, show: Callable[[], None] | None = None) -> None:
+    """Print a result: as one JSON object on standard output, or as people read it.
+
+    ``show`` prints for people; without it the plain values of ``value`` are listed.
+    """
+    if as_json:
+        json.dump(value, sys.stdout, indent=2, ensure_ascii=False)
+        print()
+    elif show is not None:
+        show()
+    else:
+        print_facts(value)
+
+
+def print_facts(facts: Mapping[str, Any], indent: str = "") -> None:
+    """Print names and values in two columns; a nested mapping goes below its name."""
+    width = max((len(name) for name in facts), default=0)
+    for name, value in facts.items():
+        title = name.replace("_", " ")
+        if isinstance(value, Mapping):
+            print(f"{indent}{title}")
+            print_facts(value, indent + "  ")
+        elif value is not None:
+            print(f"{indent}{title:<{width}}  {spell_value(value)}")
+
+
+def spell_value(value: Any) -> str:
+    """Return a number with thousands separated and no needless digits; anything else as it is."""
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return str(value)
+    if isinstance(value, int):
+        return f"{value:,}"
+    return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.4g}"
+
+
+def spell_bytes(count: float) -> str:
+    """Return a size as people read it: ``850 kB``, ``12.3 MB``, ``1.4 GB`` (powers of 1000)."""
+    for unit in ("B", "kB", "MB", "GB"):
+        if count < 999.5:
+            return f"{count:.0f} {unit}" if unit in ("B", "kB") or count >= 99.5 else f"{count:.1f} {unit}"
+        count /= 1000
+    return f"{count:.1f} TB"
+
+
+def print_table(columns: list[str], rows: list[list[str]], *, title: str | None = None) -> None:
+    """Print a table on standard output; columns after the first are set to the right where they hold numbers."""
+    from rich import box
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table(title=title, box=box.SIMPLE_HEAD, title_justify="left")
+    for index, column in enumerate(columns):
+        cells = [row[index] for row in rows]
+        numeric = index > 0 and all(not cell or cell[0] in "0123456789-+" for cell in cells)
+        table.add_column(column, justify="right" if numeric else "left", no_wrap=index == 0 or numeric)
+    for row in rows:
+        table.add_row(*(Text(cell) for cell in row))
+    Console().print(table)

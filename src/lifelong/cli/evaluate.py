@@ -1,0 +1,97 @@
+"""`lifelong evaluate`."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from lifelong.cli.common import AsJson, Model, Sources, configurable, emit, print_table
+from lifelong.settings.prepare import EvaluateSettings
+
+if TYPE_CHECKING:
+    from lifelong.evaluate.bits import Score
+    from lifelong.text import Document
+
+
+@configurable(EvaluateSettings)
+def evaluate(
+    model: Model,
+    *,
+    data: Sources | None = None,
+    settings: EvaluateSettings,
+    as_json: AsJson = False,
+) -> None:
+    """Measure a model on held-out text: of --data, or else of every domain that it was taught."""
+    from lifelong.evaluate.bits import score
+    from lifelong.model.directory import find_model, load_model
+    from lifelong.progress import task
+
+    texts = _texts(data, settings) if data else _domains(find_model(model), settings.split)
+    loaded, tokenizer = load_model(model, device=settings.device)
+    scores: dict[str, Score] = {}
+    for name, documents in texts.items():
+        with task(f"Evaluating {name}") as shown:
+            scores[name] = score(
+                loaded,
+                tokenizer,
+                documents,
+                sequence_length=settings.sequence_length,
+                max_bytes=settings.max_bytes,
+                progress=shown,
+            )
+    total = _pool(list(scores.values()))
+    result: dict[str, Any] = {"split": settings.split, **total.to_dict()}
+    if not data:
+        result["domains"] = {name: found.to_dict() for name, found in scores.items()}
+
+    def show() -> None:
+        rows = [_row(name, found) for name, found in scores.items()]
+        if len(rows) > 1:
+            rows.append(_row("all", total))
+        print_table(["text", "bits/byte", "± s.e.", "loss", "perplexity", "accuracy", "tokens", "bytes"], rows)
+
+    emit(result, as_json=as_json, show=show)
+
+
+def _texts(data: list[str], settings: EvaluateSettings) -> dict[str, list[Document]]:
+    from lifelong.text import open_corpus
+
+    return {settings.split: open_corpus(data, seed=settings.seed).split(settings.split)}
+
+
+def _domains(place: Any, split: str) -> dict[str, list[Document]]:
+    from lifelong.errors import LifelongError
+    from lifelong.model.store import HOME
+    from lifelong.text.memory import read_slice
+
+    if split == "train":
+        raise LifelongError("a model directory keeps no train split", fix="Give the text with --data.")
+    found = {path.parent.name: read_slice(path) for path in sorted((place / HOME / "domains").glob(f"*/{split}.jsonl"))}
+    if not found:
+        raise LifelongError("this model carries no held-out text", where=str(place), fix="Give some with --data.")
+    return {name: documents for name, documents in found.items() if documents}
+
+
+def _pool(scores: list[Score]) -> Score:
+    from lifelong.evaluate.bits import Score
+
+    return Score(
+        nats=sum(found.nats for found in scores),
+        tokens=sum(found.tokens for found in scores),
+        bytes=sum(found.bytes for found in scores),
+        correct=sum(found.correct for found in scores),
+        documents=tuple(document for found in scores for document in found.documents),
+    )
+
+
+def _row(name: str, found: Score) -> list[str]:
+    error = found.standard_error
+    return [
+        name,
+        f"{found.bits_per_byte:.3f}",
+        "" if error is None else f"{error:.3f}",
+        f"{found.loss:.3f}",
+        f"{found.perplexity:,.1f}",
+        f"{found.token_accuracy:.1%}",
+        f"{found.tokens:,}",
+        f"{found.bytes:,}",
+    ]

@@ -1,0 +1,22 @@
+"""`lifelong learn`."""
+
+from __future__ import annotations
+
+from lifelong.cli.common import AsJson, DryRun, Model, Sources, configurable, emit
+from lifelong.settings.learn import LearnSettings
+
+
+@configurable(LearnSettings)
+def learn(
+    model: Model,
+    sources: Sources,
+    *,
+    settings: LearnSettings,
+    dry_run: DryRun = False,
+    as_json: AsJson = False,
+) -> None:
+    """Teach a model one more domain, measure what it did to all domains, and keep the lesson or undo it."""
+    from lifelong.learn.session import learn as teach
+
+    result = teach(model, sources, settings, dry_run=dry_run)
+    emit(result.to_dict(), as_json=as_json, show=lambda: print(result.summary()))

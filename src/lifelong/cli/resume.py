@@ -1,0 +1,21 @@
+"""`lifelong resume`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+from cyclopts import Parameter
+
+from lifelong.cli.common import AsJson, emit
+
+
+def resume(
+    run: Annotated[Path, Parameter(help="A run directory, or a model directory with an interrupted run.")],
+    *,
+    as_json: AsJson = False,
+) -> None:
+    """Go on exactly where an interrupted run stopped, with the settings that it was started with."""
+    from lifelong.train.run import resume as go_on
+
+    emit(go_on(run).to_dict(), as_json=as_json)

@@ -1,0 +1,32 @@
+"""`lifelong train`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+from cyclopts import Parameter
+
+from lifelong.cli.common import AsJson, DryRun, Sources, configurable, emit
+from lifelong.settings.train import TrainSettings
+
+
+@configurable(TrainSettings)
+def train(
+    *,
+    data: Sources,
+    out: Annotated[Path, Parameter(help="The model directory; a model that it holds is trained further.")],
+    tokenizer: Annotated[Path | None, Parameter(help="A tokenizer (default: the model's, or a new one).")] = None,
+    base: Annotated[Path | None, Parameter(help="Start from this model instead of a new one.")] = None,
+    fresh: Annotated[
+        bool, Parameter(negative=(), show_default=False, help="Begin anew although --out holds a model.")
+    ] = False,
+    settings: TrainSettings,
+    dry_run: DryRun = False,
+    as_json: AsJson = False,
+) -> None:
+    """Train a model on text; a model that --out holds already is trained further."""
+    from lifelong.train.run import train as run
+
+    result = run(data, out, settings, tokenizer=tokenizer, base=base, fresh=fresh, dry_run=dry_run)
+    emit(result.to_dict(), as_json=as_json)

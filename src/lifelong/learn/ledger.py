@@ -1,0 +1,92 @@
+"""What a model directory has learned: its history and matrix; and going back."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from lifelong.errors import LifelongError
+from lifelong.evaluate.matrix import Matrix
+from lifelong.files import read_json
+from lifelong.model.directory import find_model
+from lifelong.model.store import ModelStore
+
+
+def read_history(model: Path) -> list[dict[str, Any]]:
+    """Return the events of a model directory, oldest first."""
+    return ModelStore.open(find_model(model)).history()
+
+
+def read_matrix(model: Path) -> Matrix:
+    """Return the forgetting matrix of the state in force.
+
+    Raises:
+        LifelongError: the model has had no lesson yet.
+    """
+    raw = ModelStore.open(find_model(model)).state().get("matrix")
+    if raw is None:
+        raise LifelongError(
+            "this model has had no lesson yet, so there is no matrix",
+            where=str(model),
+            fix="Teach it: lifelong learn MODEL SOURCE --domain NAME",
+        )
+    return Matrix.from_dict(raw)
+
+
+def extend_matrix(raw: dict[str, Any] | None, before: dict[str, float], after: dict[str, float], label: str) -> Matrix:
+    """Return the matrix with one more row.
+
+    Args:
+        raw: the matrix so far, or None before the first lesson.
+        before: bits per byte per domain just before the lesson; fills what the last row could not know.
+        after: the same just after.
+        label: name of the new row.
+    """
+    matrix = Matrix.from_dict(raw) if raw else Matrix(domains=[], sessions=["start"], bpb=[[]])
+    domains = [*matrix.domains, *(domain for domain in before if domain not in matrix.domains)]
+    rows = [[*row, *[None] * (len(domains) - len(row))] for row in matrix.bpb]
+    rows[-1] = [before.get(domain) if value is None else value for domain, value in zip(domains, rows[-1], strict=True)]
+    rows.append([after.get(domain) for domain in domains])
+    return Matrix(domains=domains, sessions=[*matrix.sessions, label], bpb=rows)
+
+
+def rollback(model: Path, session: int | None = None) -> dict[str, Any]:
+    """Go back to the state before a lesson (default: the last one in force). The history keeps what was undone.
+
+    Returns:
+        the event that was added to the history.
+
+    Raises:
+        LifelongError: there is no such lesson in force.
+    """
+    root = find_model(model)
+    store = ModelStore.open(root)
+    head = store.head()
+    line = _ancestors(store, head)
+    lessons = [
+        event
+        for event in store.history()
+        if event["event"] == "lesson" and event["accepted"] and event["generation"] in line
+    ]
+    if session is not None:
+        lessons = [event for event in lessons if event["session"] == session]
+    if not lessons:
+        which = "no lesson is in force" if session is None else f"lesson {session} is not in force"
+        raise LifelongError(f"{which}, nothing to roll back", where=str(root), fix="See `lifelong history`.")
+    undone = lessons[-1]
+    target = _parent(store, undone["generation"])
+    event = {"event": "rollback", "undone_session": undone["session"], "domain": undone["domain"], "to": target}
+    number = store.commit(None, event, base=target)
+    return {"generation": number, **event}
+
+
+def _parent(store: ModelStore, generation: int) -> int:
+    return int(read_json(store.home / "generations" / f"{generation:04d}.json")["parent"])
+
+
+def _ancestors(store: ModelStore, generation: int) -> set[int]:
+    found = set()
+    while generation:
+        found.add(generation)
+        generation = _parent(store, generation)
+    return found

@@ -1,0 +1,105 @@
+from __future__ import annotations
+
+import io
+import json
+import math
+
+import pytest
+from rich.console import Console
+
+from lifelong.errors import LifelongError
+from lifelong.evaluate.matrix import Matrix
+
+# Columns: known from the start, taught first, taught second, taught last.
+FULL = Matrix(
+    domains=["base", "a", "b", "c"],
+    sessions=["start", "a", "b", "c"],
+    bpb=[[2.0, 4.0, 3.0, 5.0], [2.2, 2.5, 2.8, 4.8], [2.1, 2.6, 2.0, 4.0], [2.3, 2.4, 2.5, 1.5]],
+)
+
+
+def test_derived_numbers_by_hand() -> None:
+    assert FULL.average == pytest.approx((2.3 + 2.4 + 2.5 + 1.5) / 4)
+    # base: 2.0 - 2.3, a: 2.5 - 2.4, b: 2.0 - 2.5; c was learned last and cannot have been forgotten.
+    assert FULL.bwt == pytest.approx((-0.3 + 0.1 - 0.5) / 3)
+    # b: 3.0 before any session, 2.8 before its own; c: 5.0 and 4.0; a was taught first: nothing came before it.
+    assert FULL.fwt == pytest.approx((0.2 + 1.0) / 2)
+    assert FULL.forgetting == {
+        "base": pytest.approx(0.3),
+        "a": pytest.approx(2.4 - 2.5),
+        "b": pytest.approx(0.5),
+        "c": None,
+    }
+
+
+def test_one_lesson_forgotten_has_negative_backward_transfer() -> None:
+    naive = Matrix(["prose", "code"], ["start", "code"], [[1.9, 3.1], [2.5, 1.8]])
+    assert naive.bwt == pytest.approx(-0.6)
+    assert naive.fwt is None
+    assert naive.forgetting == {"prose": pytest.approx(0.6), "code": None}
+
+
+def test_only_the_start() -> None:
+    start = Matrix(["prose"], ["start"], [[2.0]])
+    assert (start.average, start.bwt, start.fwt, start.forgetting) == (2.0, None, None, {"prose": None})
+
+
+def test_empty() -> None:
+    empty = Matrix([], [], [])
+    assert (empty.average, empty.bwt, empty.fwt, empty.forgetting) == (None, None, None, {})
+
+
+def test_cells_not_measured_are_left_out() -> None:
+    late = Matrix(["base", "a", "b"], ["start", "a", "b"], [[2.0, None, None], [2.1, 2.5, None], [2.2, 2.7, 1.5]])
+    assert late.bwt == pytest.approx(((2.0 - 2.2) + (2.5 - 2.7)) / 2)
+    assert late.fwt is None
+    assert late.change_since_start(2, 1) == pytest.approx(2.7 / 2.5 - 1)
+    assert late.change_since_start(1, 1) is None
+    unmeasured = Matrix(["a"], ["start", "x"], [[2.0], [None]])
+    assert (unmeasured.average, unmeasured.bwt, unmeasured.forgetting) == (None, None, {"a": None})
+
+
+def test_change_is_against_the_last_lesson_of_the_domain() -> None:
+    twice = Matrix(["a"], ["start", "a", "b", "a", "b"], [[4.0], [2.0], [3.0], [1.5], [1.8]])
+    changes = [twice.change(row, 0) for row in range(5)]
+    assert changes == [None, *(pytest.approx(value) for value in (-0.5, 0.5, -0.25, 0.2))]
+    assert twice.change_since_start(4, 0) == pytest.approx(-0.55)
+
+
+def test_json_has_exactly_the_agreed_keys_and_comes_back() -> None:
+    values = json.loads(json.dumps(FULL.to_dict()))
+    assert list(values) == ["domains", "sessions", "bpb", "bwt", "fwt", "average"]
+    assert Matrix.from_dict(values) == FULL
+    sparse = Matrix(["a"], ["start"], [[None]])
+    assert Matrix.from_dict(json.loads(json.dumps(sparse.to_dict()))) == sparse
+
+
+def test_table_shows_numbers_and_changes() -> None:
+    out = io.StringIO()
+    Console(file=out, width=100).print(FULL.to_table())
+    text = out.getvalue()
+    assert "1.500" in text
+    assert "-70.0%" in text
+    assert "backward transfer -0.233" in text
+
+
+def test_names_are_not_read_as_console_markup() -> None:
+    out = io.StringIO()
+    Console(file=out, width=100).print(Matrix(["[red]x"], ["[bold]"], [[1.0]]).to_table())
+    assert "[red]x" in out.getvalue()
+    assert "[bold]" in out.getvalue()
+
+
+@pytest.mark.parametrize(
+    ("sessions", "bpb"),
+    [(["start"], []), (["start"], [[1.0, 2.0]]), (["start"], [[math.nan]]), (["start"], [[math.inf]])],
+)
+def test_wrong_shapes_and_numbers_are_refused(sessions: list[str], bpb: list[list[float | None]]) -> None:
+    with pytest.raises(LifelongError):
+        Matrix(["a"], sessions, bpb)
+
+
+@pytest.mark.parametrize("values", [{}, {"domains": ["a"], "sessions": ["s"], "bpb": [["x"]]}, {"domains": 1}])
+def test_foreign_json_is_refused(values: dict[str, object]) -> None:
+    with pytest.raises(LifelongError):
+        Matrix.from_dict({"sessions": [], "bpb": [], **values} if "domains" in values else values)
