@@ -20,8 +20,8 @@ PLAIN_INTERVAL = 30.0
 
 _FORMATS = {
     "loss": "loss {:.3f}",
-    "bits_per_byte": "{:.3f} bits/byte",
-    "tokens_per_second": "{:,.0f} tokens/s",
+    "bits_per_byte": "{:.3f} bpb",
+    "tokens_per_second": "{:,.0f} tok/s",
     "learning_rate": "lr {:.2e}",
 }
 
@@ -116,25 +116,19 @@ def task(title: str, total: float | None = None) -> Iterator[Task]:
 
 def _make_display() -> Progress:
     from rich.console import Console
-    from rich.progress import (
-        BarColumn,
-        MofNCompleteColumn,
-        Progress,
-        TextColumn,
-        TimeElapsedColumn,
-        TimeRemainingColumn,
-    )
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+    from rich.table import Column
 
+    console = Console(stderr=True)
     return Progress(
         TextColumn("{task.description}", markup=False),
-        BarColumn(bar_width=24),
+        BarColumn(bar_width=24 if console.width >= 100 else 10),
         MofNCompleteColumn(),
-        TextColumn("[dim]spent"),
-        TimeElapsedColumn(),
-        TextColumn("[dim]left"),
+        TextColumn("left", style="dim"),
         TimeRemainingColumn(compact=True),
-        TextColumn("{task.fields[facts]}", style="dim", markup=False),
-        console=Console(stderr=True),
+        # On a narrow terminal the last facts are cut, not the line wrapped.
+        TextColumn("{task.fields[facts]}", style="dim", markup=False, table_column=Column(no_wrap=True)),
+        console=console,
     )
 
 

@@ -34,7 +34,7 @@ def as_qwen3(model: Transformer) -> torch.nn.Module:
             intermediate_size=config.d_ff,
             max_position_embeddings=config.max_seq_len,
             rms_norm_eps=config.norm_eps,
-            rope_theta=config.rope_theta,
+            rope_parameters={"rope_type": "default", "rope_theta": config.rope_theta},
             tie_word_embeddings=config.tie_embeddings,
         )
     )
@@ -83,7 +83,9 @@ def test_a_chat_counts_only_what_the_assistant_says(
     result = score(model, tokenizer, [document])
     ids, counts = tokenizer.encode_chat(document.messages or ())
     nats = plain_nats(as_qwen3(model), ids, 48)
-    assert result.nats == pytest.approx(sum(value for value, one in zip(nats, counts[1:], strict=True) if one), rel=1e-5)
+    assert result.nats == pytest.approx(
+        sum(value for value, one in zip(nats, counts[1:], strict=True) if one), rel=1e-5
+    )
     assert result.bytes == len("A letter: é.Another.".encode()) == scored_bytes(document)
     assert result.tokens == sum(counts)
 
@@ -97,9 +99,7 @@ def test_token_accuracy_counts_the_likeliest(model: Transformer, tokenizer: BPET
     assert score(model, tokenizer, [document]).token_accuracy == pytest.approx(expected)
 
 
-def test_the_batch_size_changes_nothing(
-    model: Transformer, tokenizer: BPETokenizer, documents: list[Document]
-) -> None:
+def test_the_batch_size_changes_nothing(model: Transformer, tokenizer: BPETokenizer, documents: list[Document]) -> None:
     one, many = (score(model, tokenizer, documents, batch_tokens=size) for size in (1, 100_000))
     assert one.nats == pytest.approx(many.nats, rel=1e-6)
     assert (one.tokens, one.bytes, one.correct) == (many.tokens, many.bytes, many.correct)
@@ -124,16 +124,16 @@ def test_training_mode_comes_back_and_progress_reaches_its_end(
     assert [done for done, _ in calls] == list(range(1, calls[0][1] + 1))
 
 
-def test_nothing_to_score_is_an_error(model: Transformer, tokenizer: BPETokenizer, make_chat: Callable[..., Document]) -> None:
+def test_nothing_to_score_is_an_error(
+    model: Transformer, tokenizer: BPETokenizer, make_chat: Callable[..., Document]
+) -> None:
     with pytest.raises(LifelongError, match="no text to evaluate"):
         score(model, tokenizer, [])
     with pytest.raises(LifelongError, match="no text to evaluate"):
         score(model, tokenizer, [make_chat("only a question")])
 
 
-def test_damaged_weights_are_an_error(
-    model: Transformer, tokenizer: BPETokenizer, documents: list[Document]
-) -> None:
+def test_damaged_weights_are_an_error(model: Transformer, tokenizer: BPETokenizer, documents: list[Document]) -> None:
     model.model.norm.weight.data.fill_(math.nan)
     with pytest.raises(LifelongError, match="not a finite number"):
         score(model, tokenizer, documents)

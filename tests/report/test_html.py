@@ -82,7 +82,9 @@ def test_the_page_loads_nothing(content: dict[str, Any]) -> None:
     page = Page(text)
     assert not re.search(r"https?:|//[a-z]|@import|url\(", text)
     assert not {"script", "link", "img", "iframe", "object", "embed", "image", "use"} & set(page.tags)
-    assert not [one for one in page.attributes if one[1] in ("src", "href", "srcset", "data") or one[1].startswith("on")]
+    assert not [
+        one for one in page.attributes if one[1] in ("src", "href", "srcset", "data") or one[1].startswith("on")
+    ]
     assert ("meta", "content", "default-src 'none'; style-src 'unsafe-inline'") in page.attributes
 
 

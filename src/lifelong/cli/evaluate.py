@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from lifelong.cli.common import AsJson, Model, Sources, configurable, emit, print_table
@@ -58,17 +59,17 @@ def _texts(data: list[str], settings: EvaluateSettings) -> dict[str, list[Docume
     return {settings.split: open_corpus(data, seed=settings.seed).split(settings.split)}
 
 
-def _domains(place: Any, split: str) -> dict[str, list[Document]]:
+def _domains(place: Path, split: str) -> dict[str, list[Document]]:
     from lifelong.errors import LifelongError
-    from lifelong.model.store import HOME
-    from lifelong.text.memory import read_slice
+    from lifelong.learn.measure import read_slices
+    from lifelong.model.store import ModelStore
 
     if split == "train":
         raise LifelongError("a model directory keeps no train split", fix="Give the text with --data.")
-    found = {path.parent.name: read_slice(path) for path in sorted((place / HOME / "domains").glob(f"*/{split}.jsonl"))}
+    found = read_slices(place, list(ModelStore.open(place).state().get("domains", [])), split)
     if not found:
-        raise LifelongError("this model carries no held-out text", where=str(place), fix="Give some with --data.")
-    return {name: documents for name, documents in found.items() if documents}
+        raise LifelongError(f"this model carries no {split} text of its own", where=str(place), fix="Give --data.")
+    return found
 
 
 def _pool(scores: list[Score]) -> Score:

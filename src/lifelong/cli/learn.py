@@ -19,4 +19,8 @@ def learn(
     from lifelong.learn.session import learn as teach
 
     result = teach(model, sources, settings, dry_run=dry_run)
+    if result is None:  # a dry run has said all on standard error
+        if as_json:
+            emit({"dry_run": True}, as_json=True)
+        return
     emit(result.to_dict(), as_json=as_json, show=lambda: print(result.summary()))

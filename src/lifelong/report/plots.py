@@ -116,7 +116,7 @@ def matrix_picture(
             )
         figure.suptitle(title, x=0.02, ha="left", fontweight="bold", fontsize=13)
         figure.supxlabel(
-            "Lower is better. Colour and percentage: change since the first row. Ring: domain just taught.",
+            "Lower is better. Colour and percentage: change since the first row.\nRing: the domain just taught.",
             x=0.02,
             ha="left",
             fontsize=8.5,
@@ -187,5 +187,13 @@ def _end_label(axis: Axes, end: tuple[float, float], name: str, colour: str, *, 
 def _save(figure: Figure, out: Path) -> None:
     buffer = io.BytesIO()
     # No time or version in the file: the same numbers give the same bytes.
-    figure.savefig(buffer, format="png", dpi=160, facecolor="white", metadata={"Software": None})
+    figure.savefig(
+        buffer,
+        format="png",
+        dpi=160,
+        facecolor="white",
+        bbox_inches="tight",
+        pad_inches=0.2,
+        metadata={"Software": None},
+    )
     write_bytes(out, buffer.getvalue())

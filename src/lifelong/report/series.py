@@ -28,15 +28,16 @@ def points(metrics: Sequence[Mapping[str, Any]], key: str, x: str = "step") -> P
     return found
 
 
-def smooth(series: Points, span: float = 0.08) -> Points:
-    """Return the series with each value replaced by a straight line's through its nearest ``span`` of points.
+def smooth(series: Points) -> Points:
+    """Return the series with each value replaced by that of a straight line through its nearest points.
 
-    Local linear regression (Cleveland 1979, without weights). A moving average lags behind a falling curve, and bends
-    it at both ends; a line through the neighbours does neither.
+    Local linear regression (Cleveland 1979, without weights). A moving average lags behind a falling curve and bends
+    its ends; a line through the neighbours does neither. The neighbourhood grows from 3 points at the start, where the
+    loss falls steeply, to an eighth of the series.
     """
-    count = min(len(series), max(3, round(span * len(series))))
     result = []
     for index, (x, _) in enumerate(series):
+        count = min(len(series), max(3, min(index // 4, len(series) // 8)))
         start = min(max(0, index - count // 2), len(series) - count)
         near = series[start : start + count]
         mean_x, mean_y = (sum(values) / len(near) for values in zip(*near, strict=True))

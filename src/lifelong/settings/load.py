@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
@@ -129,20 +129,44 @@ def load_settings(cls: type[S], config: Path | str | None = None, overrides: Map
     exclusive: tuple[str, ...] = getattr(cls, "exclusive", ())
     if any(given_here.get(key) is not None for key in exclusive):
         from_file = {key: value for key, value in from_file.items() if key not in exclusive}
+    return validate(cls, nest({**from_file, **given_here}), source, here=given_here.keys())
+
+
+def validate(
+    cls: type[S],
+    values: Mapping[str, Any],
+    source: SettingsFile | None = None,
+    *,
+    prefix: str = "",
+    here: Collection[str] = (),
+) -> S:
+    """Build settings from a nested mapping.
+
+    Args:
+        cls: the settings to build.
+        values: nested names and values.
+        source: the file that the values come from, whose lines are named.
+        prefix: where in the file the mapping lies, such as ``model.``.
+        here: dotted keys that do not come from the file.
+
+    Raises:
+        LifelongError: names all problems at once, misspelled keys first, since they explain missing ones.
+    """
     try:
-        return cls.model_validate(nest({**from_file, **given_here}))
+        return cls.model_validate(dict(values))
     except ValidationError as error:
-        problems = [_explain(cls, item, source, given_here) for item in error.errors()]
+        items = sorted(error.errors(), key=lambda item: item["type"] != "extra_forbidden")
+        problems = [_explain(cls, item, source, prefix, here) for item in items]
     (where, what), *others = problems
-    lines_of = [what, *(f"{place}: {text}" if place else text for place, text in others)]
-    raise LifelongError("\n  ".join(lines_of), where=where)
+    lines = [what, *(f"{place}: {text}" if place else text for place, text in others)]
+    raise LifelongError("\n  ".join(lines), where=where)
 
 
 def _explain(
-    cls: type[Settings], item: Any, source: SettingsFile | None, given_here: Mapping[str, Any]
+    cls: type[Settings], item: Any, source: SettingsFile | None, prefix: str, here: Collection[str]
 ) -> tuple[str | None, str]:
     key = ".".join(str(part) for part in item["loc"])
-    where = source.where(key) if source is not None and key not in given_here else None
+    where = source.where((prefix + key).rstrip(".")) if source is not None and key not in here else None
     message = str(item["msg"]).removeprefix("Value error, ")
     if item["type"] == "extra_forbidden":
         return where, f"unknown setting '{key}'.{nearest(cls, key)}"

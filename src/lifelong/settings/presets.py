@@ -9,7 +9,7 @@ from pydantic import Field
 
 from lifelong.errors import LifelongError, suggest
 from lifelong.settings.base import Settings
-from lifelong.settings.load import load_settings, read_settings_file
+from lifelong.settings.load import load_settings, read_settings_file, validate
 from lifelong.settings.model import ModelConfig
 
 _FOLDER = Path(__file__).parent / "presets"
@@ -33,7 +33,7 @@ class Preset(Settings):
             LifelongError: a change names no field of `ModelConfig`, or the shape is impossible.
         """
         values = {**self.shape, "vocab_size": vocab_size or self.reference_vocab_size, **overrides}
-        return ModelConfig.build(values, where=f"preset {self.name}")
+        return validate(ModelConfig, values)
 
 
 def list_presets() -> list[Preset]:
@@ -58,12 +58,8 @@ def load_preset(name: str | Path) -> Preset:
             fix=f"Presets: {', '.join(known)}; or a path to a YAML file. `lifelong presets` describes them.",
         )
     preset = load_settings(Preset, path)
-    try:
-        preset.config()
-    except LifelongError as error:
-        file = read_settings_file(path)
-        bad = next((key for key in preset.shape if f"'{key}'" in error.what), "")
-        raise LifelongError(error.what, where=file.where(f"model.{bad}" if bad else "model")) from None
+    shape = {"vocab_size": preset.reference_vocab_size, **preset.shape}
+    validate(ModelConfig, shape, read_settings_file(path), prefix="model.")  # now, while the lines are known
     return preset
 
 

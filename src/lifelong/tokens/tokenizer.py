@@ -121,10 +121,16 @@ class BPETokenizer:
         return self.encode_batch([text])[0]
 
     def encode_batch(self, texts: Sequence[str]) -> list[list[int]]:
-        """Return the token ids of many texts, encoded in parallel."""
+        """Return the token ids of many texts, encoded in parallel.
+
+        Raises:
+            LifelongError: a text holds half of a surrogate pair, so it is not Unicode text.
+        """
         try:
             encodings = self._tokenizer.encode_batch_fast(list(texts), add_special_tokens=False)
-        except UnicodeEncodeError:
+        except TypeError:  # all the library says of a lone surrogate
+            if all(_is_unicode(text) for text in texts):
+                raise
             raise LifelongError("the text holds half of a surrogate pair, which is not Unicode text") from None
         return [encoding.ids for encoding in encodings]
 
@@ -264,3 +270,11 @@ class BPETokenizer:
         tokenizer._adopt(file.read_bytes(), str(file))
         tokenizer._wanted = tokenizer.vocab_size
         return tokenizer
+
+
+def _is_unicode(text: str) -> bool:
+    try:
+        text.encode("utf-8")
+    except UnicodeEncodeError:
+        return False
+    return True

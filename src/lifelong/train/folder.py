@@ -52,6 +52,12 @@ class RunFolder:
         """What was decided about the run."""
         return dict(read_json(self.path / "run.json"))
 
+    def resumable(self) -> bool:
+        """Whether the run stopped on the way and left a checkpoint."""
+        return (
+            (self.path / "run.json").is_file() and self.facts["status"] == "running" and any(self.checkpoints.glob("step-*"))
+        )
+
     def record(self, **facts: Any) -> None:
         """Add to what is known about the run."""
         before = self.facts if (self.path / "run.json").is_file() else {}

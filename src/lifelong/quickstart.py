@@ -1,0 +1,343 @@
+"""The whole story in one command: text, tokenizer, pretraining, chat tuning, one lesson, and what it kept.
+
+Every step goes through the public rooms below, on files that stay for the user to look at. A step that is finished is
+noted in ``quickstart.json`` and not done again.
+"""
+
+from __future__ import annotations
+
+import shutil
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from lifelong import progress
+from lifelong.errors import LifelongError
+from lifelong.files import read_json, write_json
+
+NOTES = "quickstart.json"
+# Shares of the time that is left once text and tokenizer are there. What remains is for measuring and drawing.
+PRETRAIN, CHAT, LESSON = 0.50, 0.13, 0.13
+ROWS, LENGTH, VOCABULARY = 8, 256, 4096
+MEASURED_BYTES = 60_000
+PROMPTS = {
+    "documentation": "Return the name of the",
+    "source code": "def read(self, size=-1):\n    ",
+}
+CAVEAT = (
+    "A model of this size, trained for minutes, writes English that looks like a docstring and gets facts wrong. "
+    "For one that knows things, start from a pretrained model (lifelong train --base MODEL) and teach that."
+)
+
+
+def run(out: Path, minutes: float = 5.0, seed: int = 0) -> dict[str, Any]:
+    """Build, tune, teach and report, in about ``minutes`` on this machine; returns what the report says.
+
+    Run again on the same ``out``, it goes on where it stopped.
+
+    Raises:
+        LifelongError: ``out`` holds something else.
+        Interrupted: Ctrl-C; what is finished is kept.
+    """
+    story = _Story(out, minutes, seed)
+    steps: dict[str, Callable[[], dict[str, Any]]] = {
+        "text": story.text,
+        "tokenizer": story.tokenizer,
+        "pretrain": story.pretrain,
+        "chat": story.chat,
+        "lesson": story.lesson,
+        "naive": story.naive,
+        "report": story.report,
+    }
+    if all(name in story.notes for name in steps):
+        progress.note(f"This quickstart is finished. Delete {out} to run it anew.")
+    for number, (name, step) in enumerate(steps.items(), start=1):
+        if name in story.notes:
+            continue
+        progress.note(f"[{number}/{len(steps)}] {_TITLES[name]}")
+        began = time.perf_counter()
+        result = step()
+        story.finish(name, {**result, "wall_seconds": round(time.perf_counter() - began, 1)})
+    story.show()
+    return story.notes
+
+
+_TITLES = {
+    "text": "Text: Python's own documentation, its source code, and questions about both",
+    "tokenizer": "Tokenizer: byte-level BPE, from the documentation alone",
+    "pretrain": "Pretraining on the documentation",
+    "chat": "Chat tuning on questions and answers",
+    "lesson": "One lesson: the standard library's source code, with an adapter, replay and EWC",
+    "naive": "The same lesson taught naively, on a copy: what forgetting looks like",
+    "report": "Samples, answers and the report",
+}
+
+
+class _Story:
+    """One quickstart: where things are, and what has been found out so far."""
+
+    def __init__(self, out: Path, minutes: float, seed: int) -> None:
+        self.out, self.seed = out, seed
+        if out.exists() and (not out.is_dir() or (any(out.iterdir()) and not (out / NOTES).is_file())):
+            raise LifelongError(
+                "the output exists and is not a quickstart's; it is never overwritten",
+                where=str(out),
+                fix="Choose another --out.",
+            )
+        out.mkdir(parents=True, exist_ok=True)
+        self.notes: dict[str, Any] = read_json(out / NOTES) if (out / NOTES).is_file() else {}
+        if not self.notes:
+            self.notes = {"minutes": minutes, "seed": seed}
+            write_json(out / NOTES, self.notes)
+        self.minutes = float(self.notes["minutes"])
+        self.model, self.copy = out / "model", out / "naive"
+
+    def finish(self, name: str, result: dict[str, Any]) -> None:
+        self.notes[name] = result
+        write_json(self.out / NOTES, self.notes)
+
+    def data(self, name: str) -> str:
+        return str(self.out / "data" / name)
+
+    def left(self) -> float:
+        """Minutes of the budget after what text and tokenizer took."""
+        spent = sum(self.notes.get(name, {}).get("wall_seconds", 0.0) for name in ("text", "tokenizer")) / 60
+        return max(0.2, self.minutes - spent)
+
+    def text(self) -> dict[str, Any]:
+        from lifelong.text import prepare, write_python_corpora
+
+        # One split by module name for all three: what a test module's prose says is not in any training text.
+        places = write_python_corpora(self.out / "python")
+        found = {}
+        for name, place in places.items():
+            corpus = prepare([place], self.out / "data" / name, domain=name, split_by="name", seed=self.seed)
+            found[name] = {
+                split: {"documents": len(corpus.split(split)), "bytes": sum(d.bytes for d in corpus.split(split))}
+                for split in ("train", "gate", "test")
+            }
+            progress.note(f"  {name}: " + ", ".join(f"{s} {f['bytes'] / 1e6:.2f} MB" for s, f in found[name].items()))
+        return {"corpora": found}
+
+    def tokenizer(self) -> dict[str, Any]:
+        from lifelong.text import load_prepared
+        from lifelong.tokens.tokenizer import BPETokenizer
+
+        tokenizer = BPETokenizer(VOCABULARY).train(d.text for d in load_prepared(self.data("prose")).train)
+        tokenizer.save(self.out / "tokenizer")
+        return {"vocab_size": tokenizer.vocab_size}
+
+    def pretrain(self) -> dict[str, Any]:
+        from lifelong.settings.train import TrainSettings
+
+        return self._train(
+            TrainSettings(preset="nano", minutes=self.left() * PRETRAIN, domain="prose", **self._common()), "prose"
+        )
+
+    def chat(self) -> dict[str, Any]:
+        from lifelong.settings.train import TrainSettings
+
+        before = self._judge_chat()
+        result = self._train(
+            TrainSettings(
+                phase="sft",
+                minutes=self.left() * CHAT,
+                domain="chat",
+                replay=0.2,
+                optimizer={"learning_rate": 1e-3},  # type: ignore[arg-type]
+                **self._common(),
+            ),
+            "chat",
+        )
+        after = self._judge_chat()
+        progress.note(
+            f"  held-out answers: {before['bits_per_byte']:.3f} to {after['bits_per_byte']:.3f} bits per byte; true answer "
+            f"likeliest of four: {before['ranking']['accuracy']:.0%} to {after['ranking']['accuracy']:.0%} (chance 25%)"
+        )
+        return {**result, "judged_before": before, "judged_after": after}
+
+    def _common(self) -> dict[str, Any]:
+        return {
+            "batch_size": ROWS,
+            "sequence_length": LENGTH,
+            "seed": self.seed,
+            "evaluation": {"max_bytes": MEASURED_BYTES},
+            "checkpoint": {"every_minutes": 1.0, "keep": 1},
+        }
+
+    def _train(self, settings: Any, data: str) -> dict[str, Any]:
+        from lifelong.train.folder import RunFolder
+        from lifelong.train.run import resume, train
+
+        runs = sorted((self.model / "runs").glob(f"*-{settings.phase}"))
+        if runs and RunFolder(runs[-1]).resumable():
+            return resume(runs[-1]).to_dict()
+        return train([self.data(data)], self.model, settings, tokenizer=self.out / "tokenizer").to_dict()
+
+    def _judge_chat(self) -> dict[str, Any]:
+        from lifelong.evaluate.bits import score
+        from lifelong.evaluate.choices import answer_ranking
+        from lifelong.model.directory import load_model
+        from lifelong.text import load_prepared
+
+        model, tokenizer = load_model(self.model)
+        documents = load_prepared(self.data("chat")).test
+        scored = score(model, tokenizer, documents[:: max(1, len(documents) // 400)], max_bytes=MEASURED_BYTES)
+        return {**scored.to_dict(), "ranking": answer_ranking(model, tokenizer, documents, limit=100, seed=self.seed)}
+
+    def lesson(self) -> dict[str, Any]:
+        if not self.copy.exists():
+            shutil.copytree(self.model, self.copy, ignore=shutil.ignore_patterns("runs", ".lock"))
+        return self._learn(self.model, minutes=self.left() * LESSON)
+
+    def naive(self) -> dict[str, Any]:
+        taught = self.notes["lesson"]
+        # As many steps on new text as the lesson had: half of its rows were replay.
+        return self._learn(
+            self.copy,
+            steps=max(1, taught["steps"] // 2),
+            mode="full",
+            replay_share=0.0,
+            use_ewc=False,
+            accept=True,
+        )
+
+    def _learn(self, model: Path, **choices: Any) -> dict[str, Any]:
+        from lifelong.learn.ledger import read_history, rollback
+        from lifelong.learn.session import learn
+        from lifelong.settings.learn import LearnSettings
+
+        if any(event["event"] == "lesson" for event in read_history(model)):
+            rollback(model)  # it was done, but the quickstart stopped before noting it
+        settings = LearnSettings(
+            domain="code",
+            batch_size=ROWS,
+            sequence_length=LENGTH,
+            seed=self.seed,
+            max_bytes=MEASURED_BYTES,
+            **choices,
+        )
+        result = learn(model, [self.data("code")], settings)
+        assert result is not None  # only a dry run returns nothing
+        progress.note("\n".join(f"  {line}" for line in result.summary().splitlines()))
+        return result.to_dict()
+
+    def report(self) -> dict[str, Any]:
+        from lifelong.evaluate.baselines import baselines
+        from lifelong.evaluate.matrix import Matrix
+        from lifelong.generate.chat import ChatSession
+        from lifelong.generate.engine import generate
+        from lifelong.model.directory import load_model
+        from lifelong.report.html import write_report
+        from lifelong.report.plots import loss_curves, matrix_picture
+        from lifelong.text import load_prepared
+        from lifelong.train.folder import RunFolder
+
+        before, tokenizer = load_model(self.model, adapter=None)
+        after, _ = load_model(self.model)
+        samples = [
+            {
+                "title": title,
+                "prompt": prompt,
+                "before": generate(before, tokenizer, prompt, max_tokens=60, seed=self.seed)[0],
+                "after": generate(after, tokenizer, prompt, max_tokens=60, seed=self.seed)[0],
+            }
+            for title, prompt in PROMPTS.items()
+        ]
+        answers = []
+        asked = load_prepared(self.data("chat")).test
+        for document in asked[:: max(1, len(asked) // 10)][:10]:
+            question, truth = (turn["content"] for turn in (document.messages or ())[:2])
+            answer = ChatSession(after, tokenizer, temperature=0.0, max_tokens=80).ask(question)
+            answers.append({"question": question, "answer": answer, "truth": truth})
+        simple = {}
+        for name in ("prose", "chat", "code"):
+            corpus = load_prepared(self.data(name))
+            simple[name] = baselines(corpus.train, corpus.test, tokenizer)
+        matrix = Matrix.from_dict(self.notes["lesson"]["matrix"])
+        naive = Matrix.from_dict(self.notes["naive"]["matrix"])
+        runs = {
+            _TITLES[name].partition(":")[0]: RunFolder(Path(self.notes[name]["run"])).metrics()
+            for name in ("pretrain", "chat", "lesson")
+        }
+        place = self.out / "report"
+        place.mkdir(exist_ok=True)
+        for name in ("pretrain", "chat", "lesson"):
+            rows = RunFolder(Path(self.notes[name]["run"])).metrics()
+            loss_curves(rows, place / f"{name}.png", title=_TITLES[name].partition(":")[0])
+        matrix_picture(matrix, place / "matrix.png", beside=naive)
+        content = {
+            "facts": self._facts(),
+            "baselines": simple,
+            "samples": samples,
+            "answers": answers,
+            "choices": self.notes["chat"]["judged_after"]["ranking"],
+            "next_commands": self._next(),
+        }
+        notes = [CAVEAT, self._chat_line()]
+        write_report(
+            place / "index.html",
+            title="lifelong quickstart",
+            runs=runs,
+            matrix=matrix,
+            beside={"naive fine-tuning": naive},
+            notes=notes,
+            **content,
+        )
+        return {"page": str(place / "index.html"), **content}
+
+    def _facts(self) -> dict[str, str]:
+        pretrain, chat, lesson = (self.notes[name] for name in ("pretrain", "chat", "lesson"))
+        seconds = sum(note.get("wall_seconds", 0.0) for note in self.notes.values() if isinstance(note, dict))
+        return {
+            "parameters": f"{pretrain['parameters']:,}",
+            "pretrained on": f"{pretrain['tokens']:,} tokens",
+            "chat tuned on": f"{chat['tokens']:,} tokens of answers",
+            "taught": f"{lesson['tokens']:,} tokens (half of them replay)",
+            "speed": f"{pretrain['tokens_per_second']:,.0f} tokens/s",
+            "time": progress.spell_seconds(seconds),
+        }
+
+    def _chat_line(self) -> str:
+        before, after = self.notes["chat"]["judged_before"], self.notes["chat"]["judged_after"]
+        return (
+            f"Chat tuning took held-out answers from {before['bits_per_byte']:.3f} to {after['bits_per_byte']:.3f} bits per "
+            f"byte, and the true answer was the likeliest of four in {before['ranking']['accuracy']:.0%} of questions before "
+            f"and {after['ranking']['accuracy']:.0%} after (chance: 25%)."
+        )
+
+    def _next(self) -> list[str]:
+        return [
+            f"lifelong chat {self.model}",
+            f'lifelong generate {self.model} --prompt "Return the"',
+            f"lifelong learn {self.model} YOUR_FILES --domain mine",
+            f"lifelong matrix {self.model}",
+            f"lifelong rollback {self.model}",
+        ]
+
+    def show(self) -> None:
+        """Print what came out, for the person at the terminal."""
+        from rich.console import Console
+
+        from lifelong.evaluate.matrix import Matrix
+
+        console = Console(stderr=True)
+        report = self.notes["report"]
+        lesson, naive = (Matrix.from_dict(self.notes[name]["matrix"]) for name in ("lesson", "naive"))
+        console.print("\nBits per byte on held-out text, before and after the lesson:")
+        console.print(lesson.to_table())
+        console.print("The same text taught naively:")
+        console.print(naive.to_table())
+        for domain, values in report["baselines"].items():
+            own = lesson.bpb[-1][lesson.domains.index(domain)]
+            print_values = ", ".join(f"{name} {value:.2f}" for name, value in values.items())
+            console.print(f"  {domain}: this model {own:.2f}; {print_values}", highlight=False)
+        console.print("\nIts first ten answers, unselected:")
+        for item in report["answers"]:
+            console.print(f"  Q {item['question']}\n  A {item['answer']}\n", markup=False, highlight=False)
+        for item in report["samples"]:
+            console.print(f"  [{item['title']}] {item['prompt']}{item['after']}\n", markup=False, highlight=False)
+        console.print(f"{CAVEAT}\n\nThe report: {report['page']}\nNext:", highlight=False)
+        for line in report["next_commands"]:
+            console.print(f"  {line}", markup=False, highlight=False)

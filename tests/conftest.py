@@ -1,0 +1,54 @@
+"""No test reaches the network: sockets connect to this machine only."""
+
+from __future__ import annotations
+
+import ipaddress
+import os
+import socket
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+# For libraries that would look a model up on the hub, also in the processes that tests start.
+os.environ["HF_HUB_OFFLINE"] = "1"
+
+
+def _is_local(address: Any) -> bool:
+    if not isinstance(address, tuple):  # a path: a Unix socket
+        return True
+    host = str(address[0])
+    if host in ("localhost", ""):
+        return True
+    try:
+        return ipaddress.ip_address(host.partition("%")[0]).is_loopback
+    except ValueError:
+        return False
+
+
+@pytest.fixture(autouse=True, scope="session")
+def no_network() -> Iterator[None]:
+    patch = pytest.MonkeyPatch()
+
+    def guarded(name: str) -> None:
+        original = getattr(socket.socket, name)
+
+        def call(self: socket.socket, *arguments: Any) -> Any:
+            if not _is_local(arguments[-1]):
+                raise RuntimeError(f"a test tried to reach the network: {arguments[-1]!r}")
+            return original(self, *arguments)
+
+        patch.setattr(socket.socket, name, call)
+
+    for name in ("connect", "connect_ex", "sendto"):
+        guarded(name)
+    resolve = socket.getaddrinfo
+
+    def getaddrinfo(host: Any, *arguments: Any, **options: Any) -> Any:
+        if host is not None and not _is_local((host.decode() if isinstance(host, bytes) else host,)):
+            raise RuntimeError(f"a test tried to look up {host!r}")
+        return resolve(host, *arguments, **options)
+
+    patch.setattr(socket, "getaddrinfo", getaddrinfo)
+    yield
+    patch.undo()
