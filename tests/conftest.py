@@ -1,4 +1,4 @@
-"""No test reaches the network: sockets connect to this machine only."""
+"""What holds for all tests: no network (sockets connect to this machine only), no deadlines."""
 
 from __future__ import annotations
 
@@ -8,7 +8,12 @@ import socket
 from collections.abc import Iterator
 from typing import Any
 
+import hypothesis
 import pytest
+
+# A busy machine is no error.
+hypothesis.settings.register_profile("lifelong", deadline=None)
+hypothesis.settings.load_profile("lifelong")
 
 # For libraries that would look a model up on the hub, also in the processes that tests start.
 os.environ["HF_HUB_OFFLINE"] = "1"

@@ -46,6 +46,8 @@ def test_a_terminal_gets_bars_and_notes_above_them(monkeypatch: pytest.MonkeyPat
     with progress.task("Outer [1]", total=2) as outer:
         with progress.task("Inner", total=1) as inner:
             inner.update(advance=1, loss=1.5, bits_per_byte=2.25, tokens_per_second=12345)
+            assert progress._display is not None
+            progress._display.refresh()  # done ten times a second otherwise
             progress.note("a note with [brackets]")
         outer.update(done=2)
     text = terminal.getvalue()

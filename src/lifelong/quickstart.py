@@ -102,7 +102,7 @@ class _Story:
 
     def left(self) -> float:
         """Minutes of the budget after what text and tokenizer took."""
-        spent = sum(self.notes.get(name, {}).get("wall_seconds", 0.0) for name in ("text", "tokenizer")) / 60
+        spent: float = sum(self.notes.get(name, {}).get("wall_seconds", 0.0) for name in ("text", "tokenizer")) / 60
         return max(0.2, self.minutes - spent)
 
     def text(self) -> dict[str, Any]:
@@ -152,8 +152,8 @@ class _Story:
         )
         after = self._judge_chat()
         progress.note(
-            f"  held-out answers: {before['bits_per_byte']:.3f} to {after['bits_per_byte']:.3f} bits per byte; true answer "
-            f"likeliest of four: {before['ranking']['accuracy']:.0%} to {after['ranking']['accuracy']:.0%} (chance 25%)"
+            f"  held-out answers: {before['bits_per_byte']:.3f} to {after['bits_per_byte']:.3f} bits per byte; "
+            f"true answer likeliest of four: {before['ranking']['accuracy']:.0%} to {after['ranking']['accuracy']:.0%} (chance 25%)"
         )
         return {**result, "judged_before": before, "judged_after": after}
 
@@ -302,9 +302,9 @@ class _Story:
     def _chat_line(self) -> str:
         before, after = self.notes["chat"]["judged_before"], self.notes["chat"]["judged_after"]
         return (
-            f"Chat tuning took held-out answers from {before['bits_per_byte']:.3f} to {after['bits_per_byte']:.3f} bits per "
-            f"byte, and the true answer was the likeliest of four in {before['ranking']['accuracy']:.0%} of questions before "
-            f"and {after['ranking']['accuracy']:.0%} after (chance: 25%)."
+            f"Chat tuning took held-out answers from {before['bits_per_byte']:.3f} to {after['bits_per_byte']:.3f} bits "
+            f"per byte. The true answer was the likeliest of four in {before['ranking']['accuracy']:.0%} of questions "
+            f"before and {after['ranking']['accuracy']:.0%} after (chance: 25%)."
         )
 
     def _next(self) -> list[str]:

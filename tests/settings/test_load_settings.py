@@ -3,6 +3,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import hypothesis
 import pytest
 import yaml
 from hypothesis import given
@@ -62,11 +63,12 @@ def test_one_length_wins_over_the_file_s_other(tmp_path: Path) -> None:
     assert "only one of epochs, steps, minutes" in error.what
 
 
+@hypothesis.settings(max_examples=30)  # each writes a file durably
 @given(
     steps=st.none() | st.integers(1, 10**6),
     rate=st.none() | st.floats(1e-9, 1.0),
     compiled=st.sampled_from(["auto", "on", "off"]),
-    name=st.text(min_size=1, max_size=20),
+    name=st.from_regex(r"[A-Za-z0-9][A-Za-z0-9._-]{0,9}", fullmatch=True),
 )
 def test_resolved_settings_reproduce_themselves(
     tmp_path_factory: pytest.TempPathFactory, steps: int | None, rate: float | None, compiled: str, name: str
@@ -157,3 +159,10 @@ def test_a_missing_file_a_folder_and_a_binary_file(tmp_path: Path) -> None:
 def test_settings_are_built_flat_in_python_too() -> None:
     settings = TrainSettings.build({"learning_rate": 0.1, "max_seq_len": 32, "steps": 2})
     assert (settings.optimizer.learning_rate, settings.sequence_length, settings.epochs) == (0.1, 32, None)
+
+
+@pytest.mark.parametrize("name", ["../up", "", "a/b", ".hidden", "x" * 65, "two words"])
+def test_a_domain_names_a_folder_and_nothing_above_it(name: str) -> None:
+    assert "names a folder" in failure(None, {"domain": name}).what
+    with pytest.raises(LifelongError, match="adapter_name"):
+        load_settings(LearnSettings, None, {"adapter_name": name})

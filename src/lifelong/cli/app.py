@@ -50,6 +50,7 @@ def build_app() -> App:
         help_epilogue=_EPILOGUE,
         help_format="plaintext",  # Markdown would cost 40 ms of the help's 200
         version=__version__,
+        suppress_keyboard_interrupt=False,  # ours to report, with exit code 130
     )
     app["--help"].group = app["--version"].group = Group("Options", sort_key=99)
     for group, verbs in _VERBS.items():

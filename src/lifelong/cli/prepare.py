@@ -25,7 +25,7 @@ def prepare(
     from lifelong.progress import task
 
     options: dict[str, Any] = {
-        "domain": settings.domain,
+        "domain": settings.domain or "",
         "seed": settings.seed,
         "fractions": settings.fractions,
         "split_by": settings.split_by,

@@ -1,0 +1,1 @@
+"""Lessons: replay, EWC, the gate, the ledger."""

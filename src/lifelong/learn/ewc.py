@@ -28,8 +28,8 @@ def fisher_diagonal(
     """Estimate the diagonal of the per-token Fisher information of every block matrix: name → (outputs, inputs).
 
     Labels are drawn from the model itself; with the labels of the text it would be the "empirical Fisher", another
-    matrix (Kunstner et al. 2019, arXiv:1905.12558). For a batch of N tokens the squared gradient of the *summed* loss is
-    divided by N: scores of different tokens have mean zero given what precedes them, so their products vanish in
+    matrix (Kunstner et al. 2019, arXiv:1905.12558). For a batch of N tokens the squared gradient of the *summed* loss
+    is divided by N: scores of different tokens have mean zero given what precedes them, so their products vanish in
     expectation, and the estimate does not depend on the batch size. Many small batches give a less noisy mean than few
     large ones of as many tokens.
     """

@@ -32,8 +32,6 @@ def measure(
     scores = {}
     with progress.task(title, total=len(slices)) as shown:
         for number, (domain, documents) in enumerate(slices.items(), start=1):
-            scores[domain] = score(
-                model, tokenizer, documents, sequence_length=sequence_length, max_bytes=max_bytes
-            )
+            scores[domain] = score(model, tokenizer, documents, sequence_length=sequence_length, max_bytes=max_bytes)
             shown.update(done=number)
     return scores

@@ -87,7 +87,9 @@ class LessonResult:
     def summary(self) -> str:
         """Return a few lines for the screen."""
         word = "kept" if self.accepted else "undone: the model is as it was"
-        return "\n".join([f"Lesson {self.session} ({self.domain}) {word}.", *(f"  {line}" for line in self.decision.reasons)])
+        return "\n".join(
+            [f"Lesson {self.session} ({self.domain}) {word}.", *(f"  {line}" for line in self.decision.reasons)]
+        )
 
 
 @dataclass
@@ -166,9 +168,7 @@ def learn(model: Path, sources: list[str], settings: LearnSettings, *, dry_run: 
         return _teach(lesson, loader, plan, step_seconds)
 
 
-def _choose_weights(
-    root: Path, store: ModelStore, model: Transformer, settings: LearnSettings
-) -> AdapterConfig | None:
+def _choose_weights(root: Path, store: ModelStore, model: Transformer, settings: LearnSettings) -> AdapterConfig | None:
     """Attach the adapter to train, or make all weights trainable. An adapter in use is taught further."""
     active = store.state().get("active_adapter")
     if settings.mode == "full":
@@ -189,7 +189,7 @@ def _choose_weights(
     before = read_adapter_config(root / HOME / "adapters" / active)
     if before.rank != config.rank or before.alpha != config.alpha:
         raise LifelongError(
-            f"the adapter in use ('{active}') has rank {before.rank} and alpha {before.alpha:g}; a lesson goes on from it",
+            f"a lesson goes on from the adapter in use, '{active}': rank {before.rank}, alpha {before.alpha:g}",
             fix=f"Use --lora-rank {before.rank} --lora-alpha {before.alpha:g}.",
         )
     return config
@@ -233,8 +233,9 @@ def _plan(lesson: _Lesson) -> tuple[Loader, Plan, float]:
         steps = steps_of(settings.epochs, loader.epoch_rows, rows)
     compiled = compile_blocks(lesson.model, settings.compile, steps * seconds)
     replay = f", {1 - share:.0%} of it replay" if replayed else ", no replay"
+    weights = f"Adapter {lesson.name}" if lesson.adapter else "All weights"
     progress.note(
-        f"{'Adapter ' + lesson.name if lesson.adapter else 'All weights'}: {steps} steps of {rows} x {length} tokens{replay}, "
+        f"{weights}: {steps} steps of {rows} x {length} tokens{replay}, "
         f"{steps * rows / loader.epoch_rows:.2f} epochs, about {steps * seconds / 60:.1f} minutes; compile {compiled}"
     )
     lesson.run.record(

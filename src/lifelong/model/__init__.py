@@ -1,0 +1,1 @@
+"""One transformer, its adapters, and the directories it lives in."""

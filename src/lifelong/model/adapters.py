@@ -8,11 +8,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 import torch.nn.functional as F
+from safetensors import safe_open
+from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from lifelong.errors import LifelongError
@@ -49,6 +51,7 @@ class LowRank(nn.Module):
         self.scale, self.dropout = config.scale, config.dropout
 
     def forward(self, x: Tensor) -> Tensor:
+        """Return s·B·A·x for x (..., inputs)."""
         return F.linear(F.linear(F.dropout(x, self.dropout, self.training), self.lora_A), self.lora_B) * self.scale
 
     def delta(self) -> Tensor:
@@ -133,10 +136,10 @@ def load_adapter_state(model: Transformer, state: dict[str, Tensor], *, where: s
 
 def save_adapter(model: Transformer, config: AdapterConfig, out: Path) -> None:
     """Write the attached adapter as `PeftModel.from_pretrained` reads it."""
-    from safetensors.torch import save_file
-
     out.mkdir(parents=True, exist_ok=True)
-    save_file(adapter_state(model), out / WEIGHTS, metadata={"format": "pt"})
+    # PEFT warns about keys it does not know in its configuration, so the fingerprint travels with the weights.
+    facts = {"format": "pt", "base_fingerprint": config.base_fingerprint}
+    save_file(adapter_state(model), out / WEIGHTS, metadata=facts)
     targets = sorted({name.rsplit(".", 1)[-1] for name, _ in adapted_layers(model)})
     write_json(
         out / CONFIG,
@@ -150,20 +153,27 @@ def save_adapter(model: Transformer, config: AdapterConfig, out: Path) -> None:
             "target_modules": targets,
             "bias": "none",
             "inference_mode": True,
-            "lifelong": asdict(config),
         },
     )
 
 
 def read_adapter_config(path: Path) -> AdapterConfig:
-    """Read rank, alpha and dropout from a PEFT directory."""
+    """Read rank, alpha, dropout and the base's fingerprint from a PEFT directory.
+
+    Raises:
+        LifelongError: a file or a key is missing.
+    """
     raw = read_json(path / CONFIG)
+    if not (path / WEIGHTS).is_file():
+        raise LifelongError("file not found", where=str(path / WEIGHTS))
+    with safe_open(path / WEIGHTS, framework="pt") as file:
+        facts = file.metadata() or {}
     try:
         return AdapterConfig(
             rank=int(raw["r"]),
             alpha=float(raw["lora_alpha"]),
             dropout=float(raw.get("lora_dropout", 0.0)),
-            base_fingerprint=str(raw.get("lifelong", {}).get("base_fingerprint", "")),
+            base_fingerprint=facts.get("base_fingerprint", ""),
         )
     except KeyError as error:
         raise LifelongError(f"key {error} is missing", where=str(path / CONFIG)) from None
@@ -175,11 +185,7 @@ def load_adapter(model: Transformer, path: Path) -> AdapterConfig:
     Raises:
         LifelongError: files are missing, or the adapter is for another model.
     """
-    from safetensors.torch import load_file
-
     config = read_adapter_config(path)
-    if not (path / WEIGHTS).is_file():
-        raise LifelongError("file not found", where=str(path / WEIGHTS))
     attach_adapter(model, config)
     load_adapter_state(model, load_file(path / WEIGHTS), where=str(path))
     return config

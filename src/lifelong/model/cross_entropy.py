@@ -67,13 +67,15 @@ def _compute_dtype(states: Tensor) -> torch.dtype:
 def linear_cross_entropy(
     states_NC: Tensor, weight_VC: Tensor, labels_N: Tensor, weights_N: Tensor | None = None
 ) -> Tensor:
-    """Return the summed cross-entropy (nats, fp32 scalar) of ``softmax(states @ weight.T)`` over labels other than -100."""
-    return _LinearCrossEntropy.apply(states_NC, weight_VC, labels_N, weights_N, _compute_dtype(states_NC))  # type: ignore[no-any-return]
+    """Return the cross-entropy of ``softmax(states @ weight.T)`` (nats, fp32 scalar), summed over labels other than -100."""
+    compute = _compute_dtype(states_NC)
+    total: Tensor = _LinearCrossEntropy.apply(states_NC, weight_VC, labels_N, weights_N, compute)
+    return total
 
 
 @torch.no_grad()
 def token_cross_entropy(states_NC: Tensor, weight_VC: Tensor, labels_N: Tensor) -> tuple[Tensor, Tensor]:
-    """Return per-token cross-entropy (nats, fp32, 0 where the label is -100) and whether the label was the likeliest."""
+    """Return each token's cross-entropy (nats, fp32, 0 where the label is -100) and whether it was the likeliest."""
     compute = _compute_dtype(states_NC)
     matrix = weight_VC.to(compute)
     losses, correct = [], []

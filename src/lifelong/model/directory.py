@@ -112,7 +112,8 @@ def load_weights(model: Transformer, path: Path) -> None:
                 raise LifelongError(f"weight {sorted(missing)[0]} is missing ({len(missing)} in all)", where=where)
             if extra := found - expected:
                 raise LifelongError(
-                    f"weight {sorted(extra)[0]} has no place in the model of {CONFIG} ({len(extra)} in all)", where=where
+                    f"weight {sorted(extra)[0]} has no place in this model ({len(extra)} in all)",
+                    where=where,
                 )
             with torch.no_grad():
                 for name in expected:
@@ -148,7 +149,8 @@ def load_model(
     tokenizer = BPETokenizer.load(place)
     if tokenizer.vocab_size > model.config.vocab_size:
         raise LifelongError(
-            f"the tokenizer has {tokenizer.vocab_size} tokens, the model only {model.config.vocab_size}", where=str(place)
+            f"the tokenizer has {tokenizer.vocab_size} tokens, the model only {model.config.vocab_size}",
+            where=str(place),
         )
     name = store.state().get("active_adapter") if adapter == "active" else adapter
     if name:
@@ -162,6 +164,16 @@ def load_model(
 
 def model_card(title: str, facts: dict[str, Any]) -> str:
     """Return a model card (Markdown with the hub's front matter) that says what the model is and what it was taught."""
-    lines = ["---", "library_name: transformers", "tags:", "- lifelong", "- continual-learning", "---", "", f"# {title}", ""]
+    lines = [
+        "---",
+        "library_name: transformers",
+        "tags:",
+        "- lifelong",
+        "- continual-learning",
+        "---",
+        "",
+        f"# {title}",
+        "",
+    ]
     lines += [f"- **{key}**: {value if isinstance(value, str) else json.dumps(value)}" for key, value in facts.items()]
     return "\n".join(lines) + "\n"

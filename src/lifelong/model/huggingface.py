@@ -25,7 +25,7 @@ def to_huggingface(config: ModelConfig, special_ids: dict[str, int]) -> dict[str
 
     Args:
         config: the shape.
-        special_ids: ``bos_token_id``, ``eos_token_id``, ``pad_token_id`` and, for a bidirectional model, ``mask_token_id``.
+        special_ids: ``bos_token_id``, ``eos_token_id``, ``pad_token_id``; ``mask_token_id`` of a bidirectional model.
     """
     kind = family(config)
     return {

@@ -88,7 +88,9 @@ class ModelStore:
         finally:
             shutil.rmtree(place, ignore_errors=True)
 
-    def commit(self, staged: Path | None, event: dict[str, Any], *, base: int | None = None, remove: Iterable[str] = ()) -> int:
+    def commit(
+        self, staged: Path | None, event: dict[str, Any], *, base: int | None = None, remove: Iterable[str] = ()
+    ) -> int:
         """Make the next generation: the files of ``base`` (default: ``HEAD``), less ``remove``, plus the staged ones.
 
         Args:
@@ -181,7 +183,7 @@ class ModelStore:
         write_text(self.home / "MIRROR", f"{self.head()}\n")
 
     def damage(self) -> list[str]:
-        """Return what is wrong with the generation in force: missing or altered objects, or files that differ at the root."""
+        """Return what is wrong with the generation in force: altered or missing contents, or other files at the root."""
         found = []
         for name, facts in self.files().items():
             stored, shown = self._object(facts["sha256"]), self.root / name

@@ -56,7 +56,7 @@ class KVCache:
 
 
 def rotary_tables(positions: Tensor, head_dim: int, theta: float) -> tuple[Tensor, Tensor]:
-    """Return cosine and sine tables (..., T, D) for positions (..., T) (Su et al. 2021, in Hugging Face's half layout)."""
+    """Return cosine and sine tables (..., T, D) for positions (..., T) (Su et al. 2021; Hugging Face's layout)."""
     frequencies = theta ** (-torch.arange(0, head_dim, 2, device=positions.device).float() / head_dim)
     angles = positions.unsqueeze(-1).float() * frequencies
     angles = torch.cat((angles, angles), dim=-1)
@@ -113,7 +113,8 @@ class Attention(nn.Module):
             is_causal=self.config.causal and mask is None and time > 1,
             enable_gqa=self.config.num_kv_heads != self.config.num_query_heads,
         )
-        return self.o_proj(y_BQTD.transpose(1, 2).reshape(batch, time, -1))
+        out: Tensor = self.o_proj(y_BQTD.transpose(1, 2).reshape(batch, time, -1))
+        return out
 
 
 class MLP(nn.Module):
@@ -126,7 +127,8 @@ class MLP(nn.Module):
         self.down_proj = Linear(config.d_ff, config.d_model)
 
     def forward(self, x_BTC: Tensor) -> Tensor:
-        return self.down_proj(F.silu(self.gate_proj(x_BTC)) * self.up_proj(x_BTC))
+        out: Tensor = self.down_proj(F.silu(self.gate_proj(x_BTC)) * self.up_proj(x_BTC))
+        return out
 
 
 class Block(nn.Module):
@@ -208,10 +210,11 @@ class Transformer(nn.Module):
             x_BTC = block(x_BTC, (cos, sin), mask, cache, index)
         if cache is not None:
             cache.length += time
-        return self.model.norm(x_BTC)
+        states: Tensor = self.model.norm(x_BTC)
+        return states
 
     def _mask(self, input_ids: Tensor, segment_ids: Tensor | None, past: int) -> Tensor | None:
-        """Return a boolean mask, True where attention is allowed, or None where the kernel's own causal mask will do."""
+        """Return a mask that is True where attention is allowed, or None where the kernel's own causal mask will do."""
         time = input_ids.shape[1]
         if segment_ids is None:
             if past == 0 or time == 1:
@@ -230,7 +233,9 @@ class Transformer(nn.Module):
         cache: KVCache | None = None,
     ) -> Tensor:
         """Return logits (B, T, V); see `hidden` for the arguments."""
-        return self.lm_head(self.hidden(input_ids, positions=positions, segment_ids=segment_ids, cache=cache))
+        states = self.hidden(input_ids, positions=positions, segment_ids=segment_ids, cache=cache)
+        logits: Tensor = self.lm_head(states)
+        return logits
 
     def loss_sum(
         self, input_ids: Tensor, labels: Tensor, *, segment_ids: Tensor | None = None, weights: Tensor | None = None
@@ -251,7 +256,7 @@ class Transformer(nn.Module):
     def token_losses(
         self, input_ids: Tensor, labels: Tensor, *, segment_ids: Tensor | None = None
     ) -> tuple[Tensor, Tensor]:
-        """Return each token's cross-entropy in nats (B, T; 0 where the label is -100) and whether it was the likeliest."""
+        """Return each token's cross-entropy (B, T) in nats, 0 where the label is -100, and whether it was the likeliest."""
         states = self.hidden(input_ids, segment_ids=segment_ids)
         losses, correct = token_cross_entropy(states.flatten(0, 1), self.lm_head.weight, labels.flatten())
         return losses.view_as(labels), correct.view_as(labels)

@@ -2,14 +2,25 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping
-from typing import Any, ClassVar
+from typing import Annotated, Any, ClassVar
 
-from pydantic import model_validator
+from pydantic import AfterValidator, model_validator
 from pydantic.fields import FieldInfo
 
 from lifelong.errors import suggest
 from lifelong.settings.base import Settings
+
+
+def _check_name(name: str) -> str:
+    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}", name):
+        raise ValueError("use letters, digits, '.', '_' and '-', at most 64: it names a folder")
+    return name
+
+
+# The name of a domain or an adapter.
+FolderName = Annotated[str, AfterValidator(_check_name)]
 
 
 class NamedSettings(Settings):

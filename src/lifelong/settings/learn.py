@@ -6,7 +6,7 @@ from typing import ClassVar, Literal
 
 from pydantic import Field
 
-from lifelong.settings.keys import NamedSettings
+from lifelong.settings.keys import FolderName, NamedSettings
 from lifelong.settings.train import Precision, Switch
 
 
@@ -21,8 +21,8 @@ class LearnSettings(NamedSettings):
         "num_epochs": "epochs",
     }
 
-    domain: str = Field(default="general", min_length=1, description="Name of the body of knowledge that is taught.")
-    adapter_name: str | None = Field(default=None, description="Name of the adapter (default: the domain).")
+    domain: FolderName = Field(default="general", description="Name of the body of knowledge that is taught.")
+    adapter_name: FolderName | None = Field(default=None, description="Name of the adapter (default: the domain).")
     mode: Literal["adapter", "full"] = Field(
         default="adapter", description="adapter: new low-rank weights; full: all weights."
     )

@@ -6,13 +6,13 @@ from typing import ClassVar, Literal, Self
 
 from pydantic import Field, model_validator
 
-from lifelong.settings.keys import NamedSettings
+from lifelong.settings.keys import FolderName, NamedSettings
 
 
 class PrepareSettings(NamedSettings):
     """Settings of ``lifelong prepare``."""
 
-    domain: str = Field(default="", description="Name of this body of knowledge.")
+    domain: FolderName | None = Field(default=None, description="Name of this body of knowledge.")
     gate_fraction: float = Field(default=0.1, ge=0, lt=1, description="Share of documents that decide on a lesson.")
     test_fraction: float = Field(default=0.1, ge=0, lt=1, description="Share of documents that only report.")
     split_by: Literal["path", "name"] = Field(

@@ -7,7 +7,7 @@ from typing import Annotated, Any, ClassVar, Literal
 from pydantic import BeforeValidator, Field
 
 from lifelong.settings.base import Settings
-from lifelong.settings.keys import NamedSettings
+from lifelong.settings.keys import FolderName, NamedSettings
 
 
 def _switch(value: Any) -> Any:
@@ -82,7 +82,7 @@ class TrainSettings(NamedSettings):
     phase: Literal["pretrain", "sft"] = Field(
         default="pretrain", description="pretrain: all of the text; sft: the assistant's turns of conversations."
     )
-    domain: str | None = Field(default=None, description="Name of this body of knowledge.")
+    domain: FolderName | None = Field(default=None, description="Name of this body of knowledge.")
     epochs: float | None = Field(default=None, gt=0, description="Passes over the text (default: 10).")
     steps: int | None = Field(default=None, gt=0, description="Optimizer steps, instead of epochs.")
     minutes: float | None = Field(default=None, gt=0, description="Time to train, instead of epochs.")

@@ -82,7 +82,8 @@ class ReplayMemory:
 def write_slice(documents: Sequence[Document], path: Path, *, seed: int = 0, max_bytes: int = SLICE_BYTES) -> int:
     """Freeze documents as JSON lines, in an order by hash, up to ``max_bytes``; returns how many were left out."""
     ordered = sorted(documents, key=lambda document: position(str(content_hash(document)), seed))
-    total, lines = 0, []
+    lines: list[str] = []
+    total = 0
     for document in ordered:
         total += document.bytes
         if lines and total > max_bytes:

@@ -1,0 +1,1 @@
+"""The training loop, its optimizers and checkpoints, and the runs that use it."""

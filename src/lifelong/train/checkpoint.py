@@ -27,7 +27,12 @@ def _named_state(model: nn.Module, optimizers: list[torch.optim.Optimizer]) -> d
 
 
 def save_checkpoint(
-    folder: Path, step: int, model: Any, optimizers: list[torch.optim.Optimizer], write_model: Any, facts: dict[str, Any]
+    folder: Path,
+    step: int,
+    model: Any,
+    optimizers: list[torch.optim.Optimizer],
+    write_model: Any,
+    facts: dict[str, Any],
 ) -> Path:
     """Write ``folder/step-NNNNNNNN``: what ``write_model(directory)`` writes, optimizer state, random state and facts.
 
@@ -51,7 +56,7 @@ def save_checkpoint(
 
 def newest_checkpoint(folder: Path) -> tuple[Path | None, list[str]]:
     """Return the newest checkpoint whose manifest holds, and a line for each newer one that was passed over."""
-    passed = []
+    passed: list[str] = []
     for path in sorted(folder.glob("step-*"), reverse=True):
         problem = check_manifest(path)
         if problem is None:

@@ -89,8 +89,10 @@ class Drive:
     def _interrupted(self, step: int, total: int) -> Interrupted:
         if self.write_model is None:
             return Interrupted(
-                f"interrupted at step {step} of {total}; nothing was changed", fix="Run the same command to start again."
+                f"interrupted at step {step} of {total}; nothing was changed",
+                fix="Run the same command to start again.",
             )
         return Interrupted(
-            f"interrupted at step {step} of {total}; everything is saved", fix=f"Go on with: lifelong resume {self.run.path}"
+            f"interrupted at step {step} of {total}; everything is saved",
+            fix=f"Go on with: lifelong resume {self.run.path}",
         )

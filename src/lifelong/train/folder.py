@@ -45,7 +45,9 @@ class RunFolder:
         for candidate in (path, *sorted((path / RUNS).glob("*"), reverse=True)):
             if (candidate / "run.json").is_file():
                 return cls(candidate)
-        raise LifelongError("no run here", where=str(path), fix="Give a run folder, such as my-model/runs/0001-pretrain.")
+        raise LifelongError(
+            "no run here", where=str(path), fix="Give a run folder, such as my-model/runs/0001-pretrain."
+        )
 
     @property
     def facts(self) -> dict[str, Any]:
@@ -55,7 +57,9 @@ class RunFolder:
     def resumable(self) -> bool:
         """Whether the run stopped on the way and left a checkpoint."""
         return (
-            (self.path / "run.json").is_file() and self.facts["status"] == "running" and any(self.checkpoints.glob("step-*"))
+            (self.path / "run.json").is_file()
+            and self.facts["status"] == "running"
+            and any(self.checkpoints.glob("step-*"))
         )
 
     def record(self, **facts: Any) -> None:

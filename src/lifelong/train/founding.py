@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from lifelong.files import write_json
 from lifelong.model.directory import fingerprint, model_card, write_model_files
 from lifelong.model.store import HOME, STATE, ModelStore
 from lifelong.model.transformer import Transformer
@@ -69,13 +70,15 @@ def commit_model(
             "memory": facts["memory"],
         }
         write_state(staged, state)
-        card = {"parameters": f"{model.config.parameters:,}", "domains": ", ".join(domains), "last event": event["event"]}
+        card = {
+            "parameters": f"{model.config.parameters:,}",
+            "domains": ", ".join(domains),
+            "last event": event["event"],
+        }
         (staged / "README.md").write_text(model_card(out.name, card), encoding="utf-8")
-        return store.commit(staged, {**event, **facts}, remove=(f"{HOME}/adapters/", f"{HOME}/fisher/"))
+        return store.commit(staged, {**event, **facts}, remove=(f"{HOME}/adapters/",))
 
 
 def write_state(staged: Path, state: dict[str, Any]) -> None:
     """Stage ``lifelong/state.json``."""
-    from lifelong.files import write_json
-
     write_json(staged / STATE, state)

@@ -16,6 +16,7 @@ class StopFlag:
         self.requested = False
 
     def handle(self, signum: int, frame: FrameType | None) -> None:
+        """Take a signal."""
         if self.requested:
             raise KeyboardInterrupt
         self.requested = True

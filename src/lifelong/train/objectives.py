@@ -13,7 +13,9 @@ from lifelong.tokens.loader import Batch
 class Objective(Protocol):
     """Summed loss (scalar, nats) of one micro-batch; the loop divides by the tokens of the whole accumulated batch."""
 
-    def __call__(self, model: Transformer, batch: Batch) -> Tensor: ...
+    def __call__(self, model: Transformer, batch: Batch) -> Tensor:
+        """Return the summed loss."""
+        ...
 
 
 def next_token(model: Transformer, batch: Batch) -> Tensor:
@@ -24,4 +26,3 @@ def next_token(model: Transformer, batch: Batch) -> Tensor:
 def trained_tokens(batch: Batch) -> int:
     """Return how many labels of a batch count."""
     return int((batch.labels != -100).sum())
-

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import time
 from collections.abc import Callable
 
 import torch
@@ -19,7 +18,8 @@ COMPILE_PAYS_SECONDS = 600.0
 
 def measure_step(model: Transformer, loader: Loader, make_plan: Callable[[], Plan]) -> float:
     """Return the seconds of one optimizer step here, from three steps at rate 0 that change neither weights nor
-    random state."""
+    random state.
+    """
     random = torch.get_rng_state()
     plan = make_plan()
     plan.total_steps, plan.rate, plan.pull = 3, lambda step: 0.0, None
@@ -53,14 +53,3 @@ def compile_blocks(model: Transformer, choice: str, run_seconds: float) -> str:
     for block in model.model.layers:
         block.compile(dynamic=False)
     return "on (as set)" if choice == "on" else f"on (it pays in a run of {run_seconds:.0f} s)"
-
-
-class Stopwatch:
-    """Seconds since it was made."""
-
-    def __init__(self) -> None:
-        self._start = time.perf_counter()
-
-    @property
-    def seconds(self) -> float:
-        return time.perf_counter() - self._start
