@@ -151,11 +151,9 @@ class _Story:
             "chat",
         )
         after = self._judge_chat()
-        progress.note(
-            f"  held-out answers: {before['bits_per_byte']:.3f} to {after['bits_per_byte']:.3f} bits per byte; "
-            f"true answer likeliest of four: {before['ranking']['accuracy']:.0%} to {after['ranking']['accuracy']:.0%} (chance 25%)"
-        )
-        return {**result, "judged_before": before, "judged_after": after}
+        self.notes["chat"] = {**result, "judged_before": before, "judged_after": after}
+        progress.note(f"  {self._chat_line()}")
+        return self.notes["chat"]  # type: ignore[no-any-return]
 
     def _common(self) -> dict[str, Any]:
         return {
@@ -300,11 +298,11 @@ class _Story:
         }
 
     def _chat_line(self) -> str:
-        before, after = self.notes["chat"]["judged_before"], self.notes["chat"]["judged_after"]
+        before, after = (self.notes["chat"][f"judged_{when}"] for when in ("before", "after"))
         return (
-            f"Chat tuning took held-out answers from {before['bits_per_byte']:.3f} to {after['bits_per_byte']:.3f} bits "
-            f"per byte. The true answer was the likeliest of four in {before['ranking']['accuracy']:.0%} of questions "
-            f"before and {after['ranking']['accuracy']:.0%} after (chance: 25%)."
+            f"Chat tuning took held-out answers from {before['bits_per_byte']:.3f} to {after['bits_per_byte']:.3f} "
+            f"bits per byte. The true answer was the likeliest of four in {before['ranking']['accuracy']:.0%} of "
+            f"questions before and {after['ranking']['accuracy']:.0%} after (chance: 25%)."
         )
 
     def _next(self) -> list[str]:

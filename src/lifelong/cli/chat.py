@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 from cyclopts import Parameter
 
-from lifelong.cli.common import AsJson, Model, configurable, emit
+from lifelong.cli.common import AsJson, Model, ask, configurable, emit
 from lifelong.settings.generate import ChatSettings
 
 if TYPE_CHECKING:
@@ -50,12 +50,8 @@ def chat(
 
 def _talk(session: ChatSession) -> None:
     print(_HELP, file=sys.stderr)
-    while True:
-        try:
-            text = input("you> ").strip()
-        except EOFError:
-            print(file=sys.stderr)
-            return
+    while (line := ask("you> ")) is not None:
+        text = line.strip()
         command, _, rest = text.partition(" ")
         if not text:
             continue

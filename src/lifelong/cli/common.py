@@ -18,7 +18,12 @@ from lifelong.settings.load import load_settings
 
 AsJson = Annotated[
     bool,
-    Parameter(name="--json", negative=(), help="Print one JSON object on standard output, all else on standard error."),
+    Parameter(
+        name="--json",
+        negative=(),
+        show_default=False,
+        help="Print one JSON object on standard output, all else on standard error.",
+    ),
 ]
 DryRun = Annotated[
     bool,
@@ -114,6 +119,14 @@ def emit(value: Any, *, as_json: bool, show: Callable[[], None] | None = None) -
         show()
     else:
         print_facts(value)
+
+
+def ask(prompt: str) -> str | None:
+    """Return a line from standard input, or None at its end; the prompt is for a person at a terminal only."""
+    try:
+        return input(prompt if sys.stdin.isatty() else "")
+    except EOFError:
+        return None
 
 
 def print_facts(facts: Mapping[str, Any], indent: str = "") -> None:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import sys
-from typing import Annotated, Any
+from functools import partial
+from typing import Annotated
 
 from cyclopts import Parameter
 
-from lifelong.cli.common import AsJson, Model, configurable, emit
+from lifelong.cli.common import AsJson, Model, ask, configurable, emit
 from lifelong.settings.generate import GenerateSettings
 
 
@@ -30,38 +31,19 @@ def generate(
     if (prompt is None) is not interactive or (interactive and as_json):
         raise LifelongError("give either --prompt TEXT or --interactive (without --json)")
     loaded, tokenizer = load_model(model, device=settings.device)
-    sampling: dict[str, Any] = settings.sampling()
+    go_on = partial(write, loaded, tokenizer, **settings.sampling())
+    if as_json:
+        emit({"prompt": prompt, "texts": go_on(prompt)}, as_json=True)
+        return
     if interactive:
         print("A prompt a line; an empty line or Ctrl-D ends.", file=sys.stderr)
-        while prompt := _ask():
-            _stream(
-                lambda on_text, text=prompt: write(
-                    loaded, tokenizer, text, **sampling | {"num_samples": 1}, on_text=on_text
-                ),
-                prompt,
-            )
-        return
-    assert prompt is not None
-    if as_json or settings.num_samples > 1:
-        texts = write(loaded, tokenizer, prompt, **sampling)
-        emit({"prompt": prompt, "texts": texts}, as_json=as_json, show=lambda: _show(prompt, texts))
-    else:
-        _stream(lambda on_text: write(loaded, tokenizer, prompt, **sampling, on_text=on_text), prompt)
-
-
-def _ask() -> str:
-    try:
-        return input("> ")
-    except EOFError:
-        return ""
-
-
-def _stream(write: Any, prompt: str) -> None:
-    print(prompt, end="", flush=True)
-    write(lambda piece: print(piece, end="", flush=True))
-    print()
-
-
-def _show(prompt: str, texts: list[str]) -> None:
-    for number, text in enumerate(texts, start=1):
-        print(f"--- {number}\n{prompt}{text}")
+        prompt = ask("> ")
+    while prompt:
+        if settings.num_samples == 1:
+            print(prompt, end="", flush=True)
+            go_on(prompt, on_text=lambda piece: print(piece, end="", flush=True))
+            print()
+        else:
+            for number, text in enumerate(go_on(prompt), start=1):
+                print(f"--- {number}\n{prompt}{text}")
+        prompt = ask("> ") if interactive else None

@@ -6,7 +6,8 @@ from typing import Any
 
 from lifelong.cli.common import AsJson, Model, emit, print_table, spell_value
 
-_COLUMNS = ("generation", "time", "event", "domain", "steps", "tokens", "bits_per_byte")
+# Where an event has such a fact, it is shown; `--json` has them all.
+_COLUMNS = ("generation", "event", "phase", "session", "undone_session", "domain", "mode", "accepted", "bits_per_byte")
 
 
 def history(model: Model, *, as_json: AsJson = False) -> None:

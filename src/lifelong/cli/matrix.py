@@ -29,6 +29,5 @@ def matrix(
         from rich.console import Console
 
         Console().print(found.to_table())
-        print(found.summary())
 
     emit(found.to_dict(), as_json=as_json, show=show)

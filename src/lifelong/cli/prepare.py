@@ -42,7 +42,9 @@ def prepare(
         for entry in corpus.report["sources"]:
             print(f"{entry['path']}: {entry['kept']:,} of {entry['read']:,} documents kept")
             for reason, dropped in entry["dropped"].items():
-                print(f"  dropped, {reason}: {dropped['count'] if isinstance(dropped, dict) else dropped:,}")
+                print(f"  dropped, {reason}: {dropped['count']:,} (such as {dropped['examples'][0]})")
+            for reason, skipped in entry["skipped_files"].items():
+                print(f"  files skipped, {reason}: {skipped['count']:,} (such as {skipped['examples'][0]})")
         for warning in corpus.report["warnings"]:
             print(f"note: {warning}")
         for name in ("train", "gate", "test"):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import sys
 from pathlib import Path
 from typing import Annotated
 
@@ -23,6 +25,8 @@ def quickstart(
 
     if minutes <= 0:
         raise LifelongError(f"--minutes {minutes:g} leaves no time", fix="Give at least 1.")
-    result = run(out, minutes, seed)
+    # With --json, what the story tells people goes to standard error.
+    with contextlib.redirect_stdout(sys.stderr) if as_json else contextlib.nullcontext():
+        result = run(out, minutes, seed)
     if as_json:
         emit(result, as_json=True)

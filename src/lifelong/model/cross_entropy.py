@@ -67,9 +67,11 @@ def _compute_dtype(states: Tensor) -> torch.dtype:
 def linear_cross_entropy(
     states_NC: Tensor, weight_VC: Tensor, labels_N: Tensor, weights_N: Tensor | None = None
 ) -> Tensor:
-    """Return the cross-entropy of ``softmax(states @ weight.T)`` (nats, fp32 scalar), summed over labels other than -100."""
+    """Return the summed cross-entropy (nats, fp32) of ``softmax(states @ weight.T)``; a label of -100 does not count."""
     compute = _compute_dtype(states_NC)
-    total: Tensor = _LinearCrossEntropy.apply(states_NC, weight_VC, labels_N, weights_N, compute)
+    total: Tensor = _LinearCrossEntropy.apply(  # type: ignore[no-untyped-call]
+        states_NC, weight_VC, labels_N, weights_N, compute
+    )
     return total
 
 

@@ -183,7 +183,7 @@ class ModelStore:
         write_text(self.home / "MIRROR", f"{self.head()}\n")
 
     def damage(self) -> list[str]:
-        """Return what is wrong with the generation in force: altered or missing contents, or other files at the root."""
+        """Return what is wrong with the generation in force: altered or missing contents, or other root files."""
         found = []
         for name, facts in self.files().items():
             stored, shown = self._object(facts["sha256"]), self.root / name

@@ -256,7 +256,7 @@ class Transformer(nn.Module):
     def token_losses(
         self, input_ids: Tensor, labels: Tensor, *, segment_ids: Tensor | None = None
     ) -> tuple[Tensor, Tensor]:
-        """Return each token's cross-entropy (B, T) in nats, 0 where the label is -100, and whether it was the likeliest."""
+        """Return each label's cross-entropy (B, T) in nats, 0 where it is -100, and whether it was the likeliest."""
         states = self.hidden(input_ids, segment_ids=segment_ids)
         losses, correct = token_cross_entropy(states.flatten(0, 1), self.lm_head.weight, labels.flatten())
         return losses.view_as(labels), correct.view_as(labels)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from pydantic import Field
 
@@ -27,7 +27,7 @@ class GenerateSettings(SamplingSettings):
     max_tokens: int = Field(default=50, gt=0, description="New tokens at most.")
     num_samples: int = Field(default=1, gt=0, description="Texts to write.")
 
-    def sampling(self) -> dict[str, int | float | None]:
+    def sampling(self) -> dict[str, Any]:
         """Return the arguments of `lifelong.generate.engine.generate`."""
         return self.model_dump(exclude={"device"})
 
@@ -39,6 +39,6 @@ class ChatSettings(SamplingSettings):
         default=None, gt=0, description="New tokens in one answer at most (default: 128, or half the context)."
     )
 
-    def sampling(self) -> dict[str, int | float | None]:
+    def sampling(self) -> dict[str, Any]:
         """Return the sampling arguments of `lifelong.generate.chat.ChatSession`."""
         return self.model_dump(exclude={"device"}, exclude_none=True)

@@ -1,0 +1,148 @@
+"""What the benchmarks share: the machine's facts, tables, JSON, nanoGPT's model from a checkout, random rows."""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import importlib.util
+import io
+import json
+import os
+import platform
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+from lifelong.settings.model import ModelConfig
+
+
+def add_shape(parser: argparse.ArgumentParser) -> None:
+    """Add the flags of a shape: by default 8 x 320 with full attention, 11.2M parameters.
+
+    nanoGPT's model knows no grouped queries, and at this width SwiGLU's 8/3 rounds to 864: all models have the same
+    depth, width and heads, and parameter counts within 0.1%.
+    """
+    parser.add_argument("--d-model", type=int, default=320)
+    parser.add_argument("--layers", type=int, default=8)
+    parser.add_argument("--heads", type=int, default=5)
+    parser.add_argument("--kv-heads", type=int, default=0, help="default: as many as --heads")
+    parser.add_argument("--vocab", type=int, default=4096)
+    parser.add_argument("--batch", type=int, default=16)
+    parser.add_argument("--length", type=int, default=256)
+    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--nanogpt", type=Path, metavar="DIR", help="a checkout of nanoGPT (default: leave it out)")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write the results here")
+
+
+def shape(options: argparse.Namespace, vocab: int | None = None, **overrides: Any) -> ModelConfig:
+    """Return our model's configuration of the shape flags; what they do not name stays at its default (QK-norm on)."""
+    return ModelConfig(
+        vocab_size=vocab or options.vocab,
+        d_model=options.d_model,
+        num_layers=options.layers,
+        num_query_heads=options.heads,
+        num_kv_heads=options.kv_heads,
+        max_seq_len=options.length,
+        **overrides,
+    )
+
+
+class RandomRows:
+    """A source of random tokens for the loader: only speed and memory are measured with it."""
+
+    def __init__(self, vocab: int, length: int, rows: int = 4096) -> None:
+        self.vocab, self.sequence_length, self.count = vocab, length, rows
+
+    def __len__(self) -> int:
+        return self.count
+
+    def row(self, index: int) -> tuple[Any, Any, None]:
+        """Return ids and labels, each (time,) int64."""
+        import numpy as np
+
+        tokens = np.random.default_rng(index).integers(0, self.vocab, self.sequence_length + 1, dtype=np.int64)
+        return tokens[:-1], tokens[1:], None
+
+
+def nanogpt_model(folder: Path, config: ModelConfig, target: int) -> Any:
+    """Return nanoGPT's own GPT (no bias, no dropout, as its recipes for small models have it) from a checkout.
+
+    Same width, heads and vocabulary as ``config``; as many layers as bring it nearest to ``target`` parameters,
+    position embeddings included.
+    """
+    path = folder / "model.py"
+    spec = importlib.util.spec_from_file_location("nanogpt_model", path)
+    if spec is None or spec.loader is None or not path.is_file():
+        sys.exit(f"{folder} holds no model.py: --nanogpt needs a checkout of nanoGPT")
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = module
+    spec.loader.exec_module(module)
+    per_layer = 12 * config.d_model**2 + 2 * config.d_model
+    rest = config.d_model * (config.vocab_size + config.max_seq_len + 1)
+    layers = max(1, round((target - rest) / per_layer))
+    with contextlib.redirect_stdout(io.StringIO()):  # it prints its size
+        return module.GPT(
+            module.GPTConfig(
+                block_size=config.max_seq_len,
+                vocab_size=config.vocab_size,
+                n_layer=layers,
+                n_head=config.num_query_heads,
+                n_embd=config.d_model,
+                dropout=0.0,
+                bias=False,
+            )
+        )
+
+
+def nanogpt_optimizer(model: Any, rate: float = 1e-3) -> Any:
+    """Return the AdamW that nanoGPT builds for a CPU, with the values of its shakespeare-char recipe."""
+    with contextlib.redirect_stdout(io.StringIO()):
+        return model.configure_optimizers(0.1, rate, (0.9, 0.99), "cpu")
+
+
+def count(model: Any) -> int:
+    """Return a model's parameters, shared ones once."""
+    return sum(parameter.numel() for parameter in model.parameters())
+
+
+def machine() -> dict[str, Any]:
+    """Return what the numbers depend on: processor, cores, versions, load."""
+    import torch
+
+    name = platform.processor() or platform.machine()
+    with contextlib.suppress(OSError):
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+        name = next((line.partition(": ")[2] for line in lines if line.startswith("model name")), name)
+    return {
+        "cpu": name,
+        "capability": torch.backends.cpu.get_cpu_capability(),
+        "cores": os.cpu_count(),
+        "threads": torch.get_num_threads(),
+        "load": round(os.getloadavg()[0], 2) if hasattr(os, "getloadavg") else None,
+        "python": platform.python_version(),
+        "torch": torch.__version__,
+    }
+
+
+def print_table(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]], notes: Sequence[str] = ()) -> None:
+    """Print a table, the first column to the left and the others to the right, with notes below."""
+    console = Console(width=None if sys.stdout.isatty() else 140)
+    table = Table(title=title, title_justify="left")
+    for number, column in enumerate(columns):
+        table.add_column(column, justify="right" if number else "left")
+    for row in rows:
+        table.add_row(*row)
+    console.print(table)
+    for note in notes:
+        console.print(f"[dim]{note}[/dim]", highlight=False)
+
+
+def write_json(path: Path | None, result: dict[str, Any]) -> None:
+    """Write the result, if a file was named."""
+    if path is not None:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
