@@ -1,23 +1,28 @@
-"""What the benchmarks share: the machine's facts, tables, JSON, nanoGPT's model from a checkout, random rows."""
+"""What the benchmarks share: the flags of a shape, random rows, a corpus, the machine's facts, tables, JSON."""
 
 from __future__ import annotations
 
 import argparse
 import contextlib
-import importlib.util
-import io
 import json
 import os
 import platform
+import shutil
 import sys
+import sysconfig
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 from rich.table import Table
 
 from lifelong.settings.model import ModelConfig
+
+if TYPE_CHECKING:
+    from lifelong.text import Corpus
+
+_LEFT_OUT = {"site-packages", "test", "tests", "idlelib", "lib2to3", "turtledemo", "pydoc_data", "encodings"}
 
 
 def add_shape(parser: argparse.ArgumentParser) -> None:
@@ -68,40 +73,26 @@ class RandomRows:
         return tokens[:-1], tokens[1:], None
 
 
-def nanogpt_model(folder: Path, config: ModelConfig, target: int) -> Any:
-    """Return nanoGPT's own GPT (no bias, no dropout, as its recipes for small models have it) from a checkout.
+def library_corpus(work: Path, limit: int) -> Corpus:
+    """Return the sources of Python's standard library, at most ``limit`` bytes, cleaned and split by file.
 
-    Same width, heads and vocabulary as ``config``; as many layers as bring it nearest to ``target`` parameters,
-    position embeddings included.
+    The files are copied below ``work`` first: beside the library lie its tests and installed packages. The test split
+    comes in the order of a hash, so that a part of it is a fair sample.
     """
-    path = folder / "model.py"
-    spec = importlib.util.spec_from_file_location("nanogpt_model", path)
-    if spec is None or spec.loader is None or not path.is_file():
-        sys.exit(f"{folder} holds no model.py: --nanogpt needs a checkout of nanoGPT")
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module
-    spec.loader.exec_module(module)
-    per_layer = 12 * config.d_model**2 + 2 * config.d_model
-    rest = config.d_model * (config.vocab_size + config.max_seq_len + 1)
-    layers = max(1, round((target - rest) / per_layer))
-    with contextlib.redirect_stdout(io.StringIO()):  # it prints its size
-        return module.GPT(
-            module.GPTConfig(
-                block_size=config.max_seq_len,
-                vocab_size=config.vocab_size,
-                n_layer=layers,
-                n_head=config.num_query_heads,
-                n_embd=config.d_model,
-                dropout=0.0,
-                bias=False,
-            )
-        )
+    from lifelong.text import DataSource, build_corpus
+    from lifelong.text.splitting import position
 
-
-def nanogpt_optimizer(model: Any, rate: float = 1e-3) -> Any:
-    """Return the AdamW that nanoGPT builds for a CPU, with the values of its shakespeare-char recipe."""
-    with contextlib.redirect_stdout(io.StringIO()):
-        return model.configure_optimizers(0.1, rate, (0.9, 0.99), "cpu")
+    library, copy, size = Path(sysconfig.get_path("stdlib")), work / "library", 0
+    for path in sorted(library.rglob("*.py")):
+        name = path.relative_to(library)
+        if _LEFT_OUT & set(name.parts) or size + path.stat().st_size > limit:
+            continue
+        size += path.stat().st_size
+        (copy / name).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(path, copy / name)
+    corpus = build_corpus([DataSource(copy, kind="code")])
+    corpus.test.sort(key=lambda document: position(document.name, 1))
+    return corpus
 
 
 def count(model: Any) -> int:

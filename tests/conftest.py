@@ -17,6 +17,8 @@ hypothesis.settings.load_profile("lifelong")
 
 # For libraries that would look a model up on the hub, also in the processes that tests start.
 os.environ["HF_HUB_OFFLINE"] = "1"
+# The models of tests are tiny: a second thread costs more than it gains.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 
 def _is_local(address: Any) -> bool:

@@ -1,5 +1,51 @@
-"""Language models that keep learning."""
+"""Language models that keep learning.
+
+The names below are loaded when they are first used, so that importing the package is light.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
 
 from lifelong.version import __version__
 
-__all__ = ["__version__"]
+if TYPE_CHECKING:
+    from lifelong.model.directory import load_model
+    from lifelong.model.transformer import Transformer as ContinualLLM
+    from lifelong.settings.learn import LearnSettings
+    from lifelong.settings.model import ModelConfig
+    from lifelong.settings.train import TrainSettings
+    from lifelong.text import DataSource, prepare
+    from lifelong.tokens.tokenizer import BPETokenizer
+
+_PLACES = {
+    "BPETokenizer": ("lifelong.tokens.tokenizer", "BPETokenizer"),
+    "ContinualLLM": ("lifelong.model.transformer", "Transformer"),
+    "DataSource": ("lifelong.text", "DataSource"),
+    "LearnSettings": ("lifelong.settings.learn", "LearnSettings"),
+    "ModelConfig": ("lifelong.settings.model", "ModelConfig"),
+    "TrainSettings": ("lifelong.settings.train", "TrainSettings"),
+    "load_model": ("lifelong.model.directory", "load_model"),
+    "prepare": ("lifelong.text", "prepare"),
+}
+
+__all__ = [
+    "BPETokenizer",
+    "ContinualLLM",
+    "DataSource",
+    "LearnSettings",
+    "ModelConfig",
+    "TrainSettings",
+    "__version__",
+    "load_model",
+    "prepare",
+]
+
+
+def __getattr__(name: str) -> Any:
+    import importlib
+
+    if name not in _PLACES:
+        raise AttributeError(f"module 'lifelong' has no attribute '{name}'")
+    module, attribute = _PLACES[name]
+    return getattr(importlib.import_module(module), attribute)

@@ -109,3 +109,35 @@ def test_presets_and_settings_need_no_torch() -> None:
         f"import sys; from lifelong.settings import {rooms}; presets.list_presets(); assert 'torch' not in sys.modules"
     )
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+@pytest.mark.slow
+def test_estimated_training_memory_is_near_what_a_process_takes() -> None:
+    code = """
+import resource, torch
+from lifelong.model.cross_entropy import linear_cross_entropy
+from lifelong.model.transformer import Transformer
+from lifelong.settings.presets import load_preset, train_memory_bytes
+from lifelong.settings.train import OptimizerSettings
+from lifelong.train.optim import build_optimizers
+
+def peak():
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+
+torch.nn.functional.linear(torch.randn(512, 512), torch.randn(512, 512))
+before = peak()
+config = load_preset("gpt-tiny").config()
+model = Transformer(config)
+optimizers = build_optimizers(model, OptimizerSettings())
+for _ in range(3):
+    ids = torch.randint(0, config.vocab_size, (8, 512))
+    states = model.hidden(ids).flatten(0, 1)
+    linear_cross_entropy(states, model.lm_head.weight, ids.flatten()).backward()
+    for optimizer in optimizers:
+        optimizer.step()
+        optimizer.zero_grad()
+print((peak() - before) / train_memory_bytes(config, 8, 512))
+"""
+    result = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)
+    # Allocators differ between machines; a factor of two is what the estimate promises.
+    assert 0.5 < float(result.stdout) < 2.0

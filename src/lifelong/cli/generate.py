@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable
 from functools import partial
 from typing import Annotated
 
@@ -31,14 +32,14 @@ def generate(
     if (prompt is None) is not interactive or (interactive and as_json):
         raise LifelongError("give either --prompt TEXT or --interactive (without --json)")
     loaded, tokenizer = load_model(model, device=settings.device)
-    go_on = partial(write, loaded, tokenizer, **settings.sampling())
+    go_on: Callable[..., list[str]] = partial(write, loaded, tokenizer, **settings.sampling())
     if as_json:
         emit({"prompt": prompt, "texts": go_on(prompt)}, as_json=True)
         return
     if interactive:
         print("A prompt a line; an empty line or Ctrl-D ends.", file=sys.stderr)
-        prompt = ask("> ")
-    while prompt:
+        prompt = ask("> ") or None
+    while prompt is not None:
         if settings.num_samples == 1:
             print(prompt, end="", flush=True)
             go_on(prompt, on_text=lambda piece: print(piece, end="", flush=True))
@@ -46,4 +47,4 @@ def generate(
         else:
             for number, text in enumerate(go_on(prompt), start=1):
                 print(f"--- {number}\n{prompt}{text}")
-        prompt = ask("> ") if interactive else None
+        prompt = (ask("> ") or None) if interactive else None

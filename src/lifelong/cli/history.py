@@ -4,10 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from lifelong.cli.common import AsJson, Model, emit, print_table, spell_value
-
-# Where an event has such a fact, it is shown; `--json` has them all.
-_COLUMNS = ("generation", "event", "phase", "session", "undone_session", "domain", "mode", "accepted", "bits_per_byte")
+from lifelong.cli.common import AsJson, Model, emit, print_table
 
 
 def history(model: Model, *, as_json: AsJson = False) -> None:
@@ -17,11 +14,22 @@ def history(model: Model, *, as_json: AsJson = False) -> None:
     events: list[dict[str, Any]] = read_history(model)
 
     def show() -> None:
-        shown = [name for name in _COLUMNS if any(event.get(name) is not None for event in events)]
-        rows = [[spell_value(event[name]) if event.get(name) is not None else "" for name in shown] for event in events]
-        if rows:
-            print_table([name.replace("_", " ") for name in shown], rows)
+        if events:
+            print_table(["state", "event", "domain", "outcome"], [_row(event) for event in events])
         else:
             print("Nothing is recorded about this model.")
 
     emit({"events": events}, as_json=as_json, show=show)
+
+
+def _row(event: dict[str, Any]) -> list[str]:
+    label = {"train": event.get("phase", "train"), "lesson": f"lesson {event.get('session', '')}"}
+    outcome = ""
+    if "accepted" in event:
+        outcome = "kept" if event["accepted"] else "undone"
+    elif event.get("bits_per_byte") is not None:
+        outcome = f"{event['bits_per_byte']:.3f} bits per byte"
+    elif "undone_session" in event:
+        outcome = f"lesson {event['undone_session']} undone, back to state {event.get('to', '')}"
+    kind = str(event.get("event", ""))
+    return [str(event.get("generation", "")), label.get(kind, kind), str(event.get("domain", "")), outcome]

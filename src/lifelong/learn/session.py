@@ -7,7 +7,6 @@ or all), and which pull (EWC).
 from __future__ import annotations
 
 import hashlib
-import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -46,7 +45,6 @@ from lifelong.train.loop import Plan
 from lifelong.train.optim import build_optimizers, learning_rate, schedule
 from lifelong.train.planning import compile_blocks, measure_step, steps_in, steps_of
 
-_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 # Rows of 256 tokens in a batch that the Fisher information is estimated on: small batches, see `fisher_diagonal`.
 _FISHER_ROWS = 2
 
@@ -138,14 +136,9 @@ def learn(model: Path, sources: list[str], settings: LearnSettings, *, dry_run: 
         dry_run: say what would be done and how long it takes, change nothing, and return None.
 
     Raises:
-        LifelongError: there is no text, a name is odd, the rank does not fit; the model is untouched.
+        LifelongError: there is no text, or the rank does not fit; the model is untouched.
         Interrupted: Ctrl-C; the model is untouched.
     """
-    for word in (settings.domain, settings.adapter_name or settings.domain):
-        if not _NAME.fullmatch(word):
-            raise LifelongError(
-                f"'{word}' cannot name a domain or adapter", fix="Use letters, digits, '.', '_' and '-', at most 64."
-            )
     root = find_model(Path(model))
     corpus = open_corpus([DataSource.parse(item) for item in sources], domain=settings.domain)
     for warning in corpus.report.get("warnings", []):

@@ -14,8 +14,9 @@ from lifelong.settings.model import ModelConfig
 
 _FOLDER = Path(__file__).parent / "presets"
 
-# Positions whose logits exist at one time while training; see `Transformer.token_losses`.
-_LOGIT_CHUNK = 1024
+# What a process holds for activations on a CPU, as a multiple of what autograd keeps: working space, and memory that
+# glibc's allocator does not give back. Measured 1.75 (tiny, 8 x 1024 tokens) to 2.5 (nano, 8 x 256) after three steps.
+_HELD = 1.8
 
 
 class Preset(Settings):
@@ -80,23 +81,28 @@ def state_bytes(config: ModelConfig, optimizer: str = "muon") -> int:
 def train_memory_bytes(
     config: ModelConfig, batch: int = 8, seq_len: int | None = None, *, optimizer: str = "muon", precision: str = "fp32"
 ) -> int:
-    """Estimate the bytes needed to train: `state_bytes`, and what the backward pass keeps of the forward pass.
+    """Estimate the bytes needed to train: `state_bytes`, and what the forward pass leaves for the backward pass.
+
+    Python and torch themselves take about 250 MB more.
 
     Args:
         config: the shape.
         batch: rows in one forward pass.
         seq_len: tokens in a row (default: the model's longest).
         optimizer: ``muon`` or ``adamw``.
-        precision: type of the kept activations, ``fp32`` or ``bf16``.
+        precision: of the matrix products, ``fp32`` or ``bf16``; norms and the residual stream stay fp32.
     """
     tokens = batch * (seq_len or config.max_seq_len)
-    width = 4 if precision == "fp32" else 2
     queries, keys = config.num_query_heads * config.head_dim, config.num_kv_heads * config.head_dim
-    # Kept a token and block: the residual stream twice, two normed inputs, queries and keys before and after their
-    # norm and rotation, values, the attention's output, and four tensors of SwiGLU's width.
-    per_block = 4 * config.d_model + 4 * queries + 4 * keys + 4 * config.d_ff
-    logits = 2 * 4 * min(tokens, _LOGIT_CHUNK) * config.vocab_size
-    return state_bytes(config, optimizer) + tokens * config.num_layers * per_block * width + logits
+    # Kept a token and block, counted with saved-tensor hooks: both norms' input, scaled input and output; queries and
+    # keys before, within and after norm and rotation; values; the attention's output; four tensors of SwiGLU's width.
+    if precision == "fp32":
+        per_block, copies = 4 * (6 * config.d_model + 4 * queries + 4 * keys + 4 * config.d_ff), 0
+    else:
+        per_block = 22 * config.d_model + 16 * queries + 12 * keys + 8 * config.d_ff
+        copies = 2 * _matrix_parameters(config)
+    output = 8 * tokens * config.d_model + 4 * config.vocab_size * config.d_model  # gradients made with the loss
+    return state_bytes(config, optimizer) + copies + output + round(_HELD * tokens * config.num_layers * per_block)
 
 
 def run_memory_bytes(config: ModelConfig, seq_len: int | None = None, *, bytes_per_weight: int = 4) -> int:

@@ -1,0 +1,198 @@
+"""Time and tokens until our default recipe is as good as nanoGPT's AdamW recipe after 1.2M tokens.
+
+Corpus: the sources of Python's standard library (without its tests), cleaned and split by file through
+`lifelong.text.build_corpus`; one tokenizer, trained on the train split. All models read the same batches in the same
+order (a loader of lifelong; nanoGPT's own draws windows at random) and are scored by `lifelong.evaluate.bits.score`.
+
+- The bar: nanoGPT's model (--nanogpt DIR) of the nearest parameter count with its shakespeare-char recipe without
+  dropout, as its README says for a CPU: AdamW 1e-3, betas 0.9 and 0.99, weight decay 0.1, clipping at 1, 100 steps of
+  warm-up, cosine to 1e-4 at the end, fp32, no compile. Without --nanogpt, our own model with plain initialisation
+  under that recipe, and the table says so.
+- Ours: the trainer's defaults (Muon 3e-3 and AdamW, zero-initialised o_proj and down_proj, wsd), a new run per budget,
+  each with its own decay, from the shortest up. The first that is at the bar or below it counts.
+
+Times are wall seconds of training alone. --ablate takes the parts of the recipe away, one by one, at that budget.
+"""
+
+from __future__ import annotations
+
+import argparse
+import math
+import statistics
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+from common import add_shape, count, library_corpus, machine, print_table, shape, write_json
+from nanogpt import NanoGPT, nanogpt_model, nanogpt_optimizer
+from torch import nn
+
+from lifelong.device import pick_precision
+from lifelong.evaluate.bits import score
+from lifelong.model.transformer import Transformer
+from lifelong.settings.train import OptimizerSettings, ScheduleSettings
+from lifelong.tokens import BPETokenizer, Loader, WindowSource, build_cache
+from lifelong.train.loop import Plan, train_steps
+from lifelong.train.optim import build_optimizers, learning_rate, schedule
+from lifelong.train.planning import compile_blocks
+
+NANOGPT = OptimizerSettings(name="adamw", learning_rate=1e-3, weight_decay=0.1, betas=(0.9, 0.99), grad_clip=1.0)
+
+
+class Bench:
+    """Corpus, tokenizer and loader of all runs, and the table's rows so far."""
+
+    def __init__(self, options: argparse.Namespace, work: Path) -> None:
+        self.options = options
+        self.corpus = library_corpus(work, options.corpus_bytes)
+        self.tokenizer = BPETokenizer(options.vocab).train(document.text for document in self.corpus.train)
+        self.cache = build_cache(self.corpus.train, self.tokenizer, work / "cache")
+        self.loader = Loader([(WindowSource(self.cache, options.length), 1.0)], batch_size=options.batch)
+        self.config = shape(options, self.tokenizer.vocab_size)
+        self.bf16 = pick_precision(torch.device("cpu")) == "bf16"
+        self.results: list[dict[str, Any]] = []
+
+    def run(
+        self, name: str, model: Any, optimizers: list[Any], rate: Callable[[int], float], steps: int, bf16: bool
+    ) -> float:
+        """Train, score on the test split, keep the row; returns the bits per byte."""
+        plan = Plan(total_steps=steps, optimizers=optimizers, rate=rate, bf16=bf16)
+        start, taken, tokens = time.perf_counter(), [], 0
+        for step in train_steps(model, self.loader, plan):
+            taken.append(step.seconds)
+            tokens += step.tokens
+        seconds = time.perf_counter() - start
+        length, limit = self.options.length, self.options.eval_bytes
+        test = score(model, self.tokenizer, self.corpus.test, sequence_length=length, max_bytes=limit)
+        self.results.append(
+            {
+                "name": name,
+                "parameters": count(model),
+                "steps": steps,
+                "tokens": tokens,
+                "seconds": seconds,
+                "median_step_seconds": statistics.median(taken),
+                "bits_per_byte": test.bits_per_byte,
+                "standard_error": test.standard_error,
+                "test_bytes": test.bytes,
+            }
+        )
+        print(f"{name}: {steps} steps, {seconds:.0f} s, {test.bits_per_byte:.4f} bits per byte", flush=True)
+        return test.bits_per_byte
+
+    def ours(self, name: str, steps: int, *, optimizer: OptimizerSettings | None = None, zero: bool = True) -> float:
+        """Run our recipe, or what is left of it."""
+        torch.manual_seed(self.options.seed)
+        settings = optimizer or OptimizerSettings()
+        model = Transformer(self.config)
+        if not zero:
+            plain_start(model)
+        if self.options.compile:
+            compile_blocks(model, "on", 0.0)
+        rate = schedule(ScheduleSettings(), steps, learning_rate(settings))
+        return self.run(name, model, build_optimizers(model, settings, bf16=self.bf16), rate, steps, self.bf16)
+
+    def bar(self, steps: int) -> float:
+        """Run nanoGPT's recipe."""
+        torch.manual_seed(self.options.seed)
+        plan = ScheduleSettings(kind="cosine", warmup_steps=self.options.nanogpt_warmup, min_lr=1e-4)
+        rate = schedule(plan, steps, 1e-3)
+        if self.options.nanogpt:
+            gpt = nanogpt_model(self.options.nanogpt, self.config, self.config.parameters)
+            model = NanoGPT(gpt, self.config)
+            return self.run(
+                f"nanoGPT, {gpt.config.n_layer} layers", model, [nanogpt_optimizer(gpt)], rate, steps, False
+            )
+        ours = Transformer(self.config)
+        plain_start(ours)
+        return self.run("our model, nanoGPT's recipe", ours, build_optimizers(ours, NANOGPT), rate, steps, False)
+
+
+def plain_start(model: Transformer) -> None:
+    """Give o_proj and down_proj GPT-2's start (0.02 over the root of twice the layers) instead of zeros."""
+    for name, parameter in model.named_parameters():
+        if name.endswith(("o_proj.weight", "down_proj.weight")):
+            nn.init.normal_(parameter, std=0.02 / math.sqrt(2 * model.config.num_layers))
+
+
+def main() -> None:
+    """Run the bar, the budgets and the ablation; print the table, write the JSON after every run."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    add_shape(parser)
+    parser.add_argument("--bar-tokens", type=int, default=1_200_000, help="tokens that nanoGPT's recipe is given")
+    parser.add_argument("--bar", type=float, metavar="BPB", help="bits per byte to reach, instead of running nanoGPT's")
+    parser.add_argument("--nanogpt-warmup", type=int, default=100, help="its documented value")
+    parser.add_argument("--budgets", type=int, nargs="+", default=[60, 80, 100, 150, 300], help="steps of our recipe")
+    parser.add_argument("--all-budgets", action="store_true", help="do not stop at the first budget that is enough")
+    parser.add_argument("--ablate", action="store_true", help="also without Muon, without the zero start, without both")
+    parser.add_argument("--compile", action="store_true", help="our blocks compiled, its time counted")
+    parser.add_argument("--corpus-bytes", type=int, default=20_000_000)
+    parser.add_argument("--eval-bytes", type=int, default=300_000)
+    parser.add_argument("--seed", type=int, default=0)
+    options = parser.parse_args()
+    torch.set_num_threads(options.threads)
+    with tempfile.TemporaryDirectory() as work:
+        bench = Bench(options, Path(work))
+        steps = round(options.bar_tokens / bench.loader.tokens_per_batch)
+        bar = options.bar or bench.bar(steps)
+        save(bench, bar, None)
+        reached = None
+        for budget in sorted(options.budgets):
+            bits = bench.ours(f"lifelong, {budget} steps", budget)
+            reached = bench.results[-1] if reached is None and bits <= bar else reached
+            save(bench, bar, reached)
+            if reached and not options.all_budgets:
+                break
+        if options.ablate:
+            at = reached["steps"] if reached else max(options.budgets)
+            adamw = OptimizerSettings(name="adamw", learning_rate=1e-3)
+            for name, optimizer, zero in (
+                ("without Muon (AdamW 1e-3)", adamw, True),
+                ("without the zero start", None, False),
+                ("without both", adamw, False),
+            ):
+                bench.ours(name, at, optimizer=optimizer, zero=zero)
+                save(bench, bar, reached)
+        report(bench, bar, reached)
+
+
+def report(bench: Bench, bar: float, reached: dict[str, Any] | None) -> None:
+    """Print the table."""
+    first = bench.results[0] if bench.options.bar is None else None
+
+    def faster(row: dict[str, Any]) -> list[str]:
+        if first is None or row["bits_per_byte"] > bar:
+            return ["", ""]
+        return [f"{first['seconds'] / row['seconds']:.2f}x", f"{first['tokens'] / row['tokens']:.2f}x"]
+
+    rows = []
+    for row in bench.results:
+        cells = [f"{row['parameters'] / 1e6:.2f}M", str(row["steps"]), f"{row['tokens'] / 1e6:.2f}M"]
+        cells += [f"{row['seconds']:.0f}", f"{row['median_step_seconds']:.2f}"]
+        cells += [f"{row['bits_per_byte']:.3f} ± {row['standard_error'] or 0:.3f}", *faster(row)]
+        rows.append([row["name"], *cells])
+    verdict = f"reached by {reached['name']}" if reached else "not reached by any budget"
+    print_table(
+        f"Time to {bar:.3f} bits per byte of held-out files: {verdict}",
+        ["", "parameters", "steps", "tokens", "s", "s/step", "test bpb", "faster", "fewer tokens"],
+        rows,
+        [
+            f"Corpus: {bench.cache.bytes / 1e6:.1f} MB, {bench.cache.tokens / 1e6:.2f}M tokens to train on; "
+            f"{len(bench.corpus.test)} files held out. ± is over the choice of files, shared by all rows.",
+            str(machine()),
+        ],
+    )
+
+
+def save(bench: Bench, bar: float, reached: dict[str, Any] | None) -> None:
+    """Write the results so far."""
+    flags = {key: str(value) if isinstance(value, Path) else value for key, value in vars(bench.options).items()}
+    head = {"benchmark": "time_to_quality", "machine": machine(), "model": bench.config.model_dump(), "flags": flags}
+    write_json(bench.options.json, head | {"bar": bar, "reached": reached, "runs": bench.results})
+
+
+if __name__ == "__main__":
+    main()

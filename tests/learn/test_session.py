@@ -1,0 +1,133 @@
+"""Lessons: naive fine-tuning really forgets, ours does far less, and what is undone is undone to the byte."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from lifelong.errors import LifelongError
+from lifelong.learn.ledger import read_history, read_matrix, rollback
+from lifelong.learn.session import LessonResult, learn
+from lifelong.model.directory import load_model
+from lifelong.model.store import ModelStore
+from lifelong.settings.learn import LearnSettings
+
+NEW_STEPS = 60
+
+
+def settings(**choices: object) -> LearnSettings:
+    base = {"domain": "code", "batch_size": 8, "sequence_length": 64, "max_bytes": 20000}
+    return LearnSettings.build({**base, **choices})
+
+
+def teach(model: Path, source: Path, **choices: object) -> LessonResult:
+    result = learn(model, [str(source)], settings(**choices))
+    assert result is not None
+    return result
+
+
+def lost(result: LessonResult, domain: str) -> float:
+    """Bits per byte that a domain's test slice lost in the last lesson."""
+    before, after = (row[result.matrix.domains.index(domain)] for row in result.matrix.bpb[-2:])
+    assert before is not None and after is not None
+    return after - before
+
+
+def visible(root: Path) -> dict[str, str]:
+    skip = ("lifelong/objects", "lifelong/generations", "lifelong/HEAD", "lifelong/MIRROR", "lifelong/history", "runs/")
+    return {
+        name: hashlib.sha256(path.read_bytes()).hexdigest()
+        for path in root.rglob("*")
+        if path.is_file() and not (name := path.relative_to(root).as_posix()).startswith(skip)
+    }
+
+
+def test_f07_a_lesson_with_replay_and_ewc_forgets_at_most_a_third_of_what_naive_tuning_does(
+    copy_of: Callable[[str], Path], code_file: Path
+) -> None:
+    naive = teach(
+        copy_of("naive"), code_file, mode="full", replay_share=0, use_ewc=False, accept=True, steps=NEW_STEPS
+    )
+    ours = teach(copy_of("ours"), code_file, steps=2 * NEW_STEPS, accept=True)  # half of the rows are replay
+    assert lost(naive, "manual") > 0.1  # real forgetting, or the rest proves nothing
+    assert lost(naive, "code") < -0.1 and lost(ours, "code") < -0.05  # and both learned
+    assert lost(ours, "manual") < lost(naive, "manual") / 3
+    assert ours.predicted_damage is not None and ours.predicted_damage > 0
+
+
+def test_the_gate_undoes_a_lesson_that_forgets_and_the_model_is_as_it_was(model: Path, code_file: Path) -> None:
+    before = visible(model)
+    result = teach(model, code_file, mode="full", replay_share=0, use_ewc=False, steps=NEW_STEPS)
+    assert not result.accepted and any("forgotten" in reason for reason in result.decision.reasons)
+    after = visible(model)
+    record = "lifelong/sessions/0001-code.json"
+    assert {name: digest for name, digest in after.items() if name != record} == before
+    assert record in after and read_history(model)[-1]["accepted"] is False
+    with pytest.raises(LifelongError, match="no matrix"):
+        read_matrix(model)
+
+
+def test_f08_two_lessons_leave_named_adapters_side_by_side_and_can_be_rolled_back(
+    model: Path, code_file: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "poem.txt").write_text("\n\n".join(f"Line {i}: the sea is {i} miles wide." for i in range(600)))
+    start = visible(model)
+    teach(model, code_file, steps=10, accept=True)
+    after_first = visible(model)
+    second = teach(model, tmp_path / "poem.txt", domain="sea", adapter_name="sailor", steps=10, accept=True)
+    assert second.matrix.sessions == ["start", "code", "sea"] and second.matrix.domains == ["manual", "code", "sea"]
+    assert sorted(path.name for path in (model / "lifelong/adapters").iterdir()) == ["code", "sailor"]
+    assert set(ModelStore.open(model).state()["memory"]) == {"manual", "code", "sea"}
+    load_model(model, adapter="code")
+    with pytest.raises(LifelongError, match="no adapter 'nobody'; there are: code, sailor"):
+        load_model(model, adapter="nobody")
+    assert rollback(model)["undone_session"] == 2
+    assert visible(model) == after_first
+    assert rollback(model)["undone_session"] == 1
+    assert visible(model) == start
+    with pytest.raises(LifelongError, match="nothing to roll back"):
+        rollback(model)
+    assert [event["event"] for event in read_history(model)] == ["train", "lesson", "lesson", "rollback", "rollback"]
+
+
+def test_an_adapter_lesson_leaves_the_base_weights_alone(model: Path, code_file: Path) -> None:
+    before = visible(model)["model.safetensors"]
+    teach(model, code_file, steps=3, accept=True)
+    assert visible(model)["model.safetensors"] == before
+    assert ModelStore.open(model).damage() == []
+
+
+def test_text_too_small_to_measure_is_taught_and_recorded_as_unmeasured(model: Path, tmp_path: Path) -> None:
+    sentence = "Python is a high-level programming language. " * 12
+    (tmp_path / "one.txt").write_text(sentence)
+    result = teach(model, tmp_path / "one.txt", domain="one", steps=2, batch_size=1, replay_share=0.5)
+    assert any("unmeasured" in reason for reason in result.decision.reasons)
+    assert "one" not in result.matrix.domains
+
+
+def test_a_dry_run_changes_nothing(model: Path, code_file: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    before = visible(model)
+    assert learn(model, [str(code_file)], settings(), dry_run=True) is None
+    assert visible(model) == before
+    assert "about" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("choices", "message"),
+    [({"domain": "../evil"}, "it names a folder"), ({"lora_rank": 512}, "larger than layer")],
+)
+def test_what_cannot_work_is_refused_and_the_model_untouched(
+    choices: dict[str, object], message: str, model: Path, code_file: Path
+) -> None:
+    before = visible(model)
+    with pytest.raises(LifelongError, match=message):
+        teach(model, code_file, steps=2, **choices)
+    assert visible(model) == before
+
+
+def test_another_rank_than_that_of_the_adapter_in_use_is_refused(model: Path, code_file: Path) -> None:
+    teach(model, code_file, steps=2, accept=True)
+    with pytest.raises(LifelongError, match="--lora-rank 8"):
+        teach(model, code_file, steps=2, lora_rank=4)
