@@ -12,6 +12,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+
 from lifelong.settings.train import TrainSettings
 from lifelong.tokens.tokenizer import BPETokenizer
 from lifelong.train.run import train

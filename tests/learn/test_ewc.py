@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
+
 from lifelong.learn.ewc import ElasticPull, fisher_diagonal
 from lifelong.model.adapters import AdapterConfig, LowRank, adapted_layers, attach_adapter, merge_adapter
 from lifelong.model.transformer import Transformer
@@ -24,7 +25,8 @@ def make_model() -> Transformer:
 
 
 def batches_of(ids: torch.Tensor, rows: int, draws: int) -> list[Batch]:
-    return [Batch(ids[i : i + rows, :-1], ids[i : i + rows, 1:]) for _ in range(draws) for i in range(0, len(ids), rows)]
+    starts = [i for _ in range(draws) for i in range(0, len(ids), rows)]
+    return [Batch(ids[i : i + rows, :-1], ids[i : i + rows, 1:]) for i in starts]
 
 
 def traces(model: Transformer, batches: list[Batch], seed: int) -> torch.Tensor:

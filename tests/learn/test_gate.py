@@ -3,6 +3,7 @@ from __future__ import annotations
 import math
 
 import pytest
+
 from lifelong.evaluate.bits import Score
 from lifelong.learn.gate import Change, change, decide
 from lifelong.learn.ledger import extend_matrix
@@ -50,8 +51,6 @@ def test_an_unmeasured_domain_is_gated_on_the_old_ones_alone() -> None:
 def test_a_matrix_grows_by_rows_and_by_domains() -> None:
     first = extend_matrix(None, {"base": 2.0, "a": 3.0}, {"base": 2.1, "a": 2.5}, "a")
     assert first.bpb == [[2.0, 3.0], [2.1, 2.5]] and first.sessions == ["start", "a"]
-    second = extend_matrix(
-        first.to_dict(), {"base": 2.1, "a": 2.5, "b": 4.0}, {"base": 2.2, "a": 2.4, "b": 3.0}, "b"
-    )
+    second = extend_matrix(first.to_dict(), {"base": 2.1, "a": 2.5, "b": 4.0}, {"base": 2.2, "a": 2.4, "b": 3.0}, "b")
     assert second.bpb == [[2.0, 3.0, None], [2.1, 2.5, 4.0], [2.2, 2.4, 3.0]]
     assert second.domains == ["base", "a", "b"]

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+
 from lifelong.errors import LifelongError
 from lifelong.learn.ledger import read_history, read_matrix, rollback
 from lifelong.learn.session import LessonResult, learn
@@ -47,9 +48,7 @@ def visible(root: Path) -> dict[str, str]:
 def test_f07_a_lesson_with_replay_and_ewc_forgets_at_most_a_third_of_what_naive_tuning_does(
     copy_of: Callable[[str], Path], code_file: Path
 ) -> None:
-    naive = teach(
-        copy_of("naive"), code_file, mode="full", replay_share=0, use_ewc=False, accept=True, steps=NEW_STEPS
-    )
+    naive = teach(copy_of("naive"), code_file, mode="full", replay_share=0, use_ewc=False, accept=True, steps=NEW_STEPS)
     ours = teach(copy_of("ours"), code_file, steps=2 * NEW_STEPS, accept=True)  # half of the rows are replay
     assert lost(naive, "manual") > 0.1  # real forgetting, or the rest proves nothing
     assert lost(naive, "code") < -0.1 and lost(ours, "code") < -0.05  # and both learned

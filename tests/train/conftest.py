@@ -4,6 +4,7 @@ import pydoc_data.topics as topics
 from pathlib import Path
 
 import pytest
+
 from lifelong.settings.train import TrainSettings
 from lifelong.tokens.tokenizer import BPETokenizer
 

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import pytest
 import torch
+
 from lifelong.model.transformer import Transformer
 from lifelong.settings.model import ModelConfig
 from lifelong.settings.train import OptimizerSettings, ScheduleSettings

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 import torch
+
 from lifelong.errors import Interrupted, LifelongError
 from lifelong.evaluate.baselines import baselines
 from lifelong.evaluate.bits import score

@@ -60,6 +60,6 @@ def presets(
         length = f"{sequence_length:,} tokens" if sequence_length else "the model's longest context"
         print(f"Weights counted with {counted}. Disk: fp32; bf16 takes half.")
         print(f"Memory to train (estimated): Muon, fp32, {batch_size} rows of {length} at a time;")
-        print("Python and torch take about 250 MB more. Smaller --batch-size and --sequence-length need less.")
+        print("Python and torch take about 250 MB more. See also --batch-size, --sequence-length.")
 
     emit(found, as_json=as_json, show=show)
