@@ -20,7 +20,7 @@ NOTES = "quickstart.json"
 # Shares of the time that is left once text and tokenizer are there. What remains is for measuring and drawing.
 PRETRAIN, CHAT, LESSON = 0.50, 0.13, 0.13
 ROWS, LENGTH, VOCABULARY = 8, 256, 4096
-MEASURED_BYTES = 60_000
+MEASURED_BYTES = 50_000
 PROMPTS = {
     "documentation": "Return the name of the",
     "source code": "def read(self, size=-1):\n    ",

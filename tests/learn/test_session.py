@@ -107,9 +107,9 @@ def test_text_too_small_to_measure_is_taught_and_recorded_as_unmeasured(model: P
 
 
 def test_a_dry_run_changes_nothing(model: Path, code_file: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    before = visible(model)
+    before, files = visible(model), sorted(model.rglob("*"))
     assert learn(model, [str(code_file)], settings(), dry_run=True) is None
-    assert visible(model) == before
+    assert visible(model) == before and sorted(model.rglob("*")) == files
     assert "about" in capsys.readouterr().err
 
 

@@ -96,3 +96,14 @@ def test_an_adapter_of_another_model_is_refused(tmp_path: Path) -> None:
 def test_a_rank_larger_than_a_layer_is_refused() -> None:
     with pytest.raises(LifelongError, match="rank 64 is larger than layer"):
         attach_adapter(Transformer(SHAPE), AdapterConfig(rank=64))
+
+
+def test_dropout_leaves_out_the_share_it_should_and_keeps_the_mean() -> None:
+    from lifelong.model.adapters import _dropout
+
+    torch.manual_seed(0)
+    for shape in ((400, 500), (3, 7, 11)):  # the second does not divide by four, and takes torch's own way
+        out = _dropout(torch.ones(shape), 0.05)
+        tolerance = 4 * (0.05 / out.numel()) ** 0.5
+        assert (out == 0).float().mean().item() == pytest.approx(0.05, abs=tolerance)
+        assert out.mean().item() == pytest.approx(1.0, abs=1.1 * tolerance)

@@ -222,6 +222,14 @@ def test_weights_that_do_not_fit_the_config_are_named(
         load_model(stock)
 
 
+def test_a_dry_run_says_what_it_would_cost_and_writes_nothing(
+    text_file: Path, tokenizer_dir: Path, settings: TrainSettings, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    result = train([str(text_file)], tmp_path / "m", settings, tokenizer=tokenizer_dir, dry_run=True)
+    assert result.steps == 12 and not (tmp_path / "m").exists()
+    assert "12 steps of 4 x 32 tokens" in capsys.readouterr().err
+
+
 def test_measuring_a_step_changes_neither_weights_nor_random_state(
     text_file: Path, tokenizer_dir: Path, settings: TrainSettings, tmp_path: Path
 ) -> None:

@@ -6,7 +6,9 @@ or all), and which pull (EWC).
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
+import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -147,10 +149,15 @@ def learn(model: Path, sources: list[str], settings: LearnSettings, *, dry_run: 
         torch.set_num_threads(settings.threads)
     torch.manual_seed(settings.seed)
     device = pick_device(settings.device)
-    with writer_lock(root / HOME):
+    with contextlib.ExitStack() as stack:
+        if dry_run:
+            place = Path(stack.enter_context(tempfile.TemporaryDirectory()))
+        else:
+            stack.enter_context(writer_lock(root / HOME))
+            place = root
         network, tokenizer = load_model(root, device=device)
         store = ModelStore.open(root)
-        run = RunFolder.create(root, f"learn-{settings.domain}", settings)
+        run = RunFolder.create(place, f"learn-{settings.domain}", settings)
         adapter = _choose_weights(root, store, network, settings)
         precision = pick_precision(device, settings.precision)
         memory = ReplayMemory.load(root / MEMORY, settings.replay_buffer_size, settings.seed)

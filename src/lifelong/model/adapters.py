@@ -40,6 +40,20 @@ class AdapterConfig:
         return self.alpha / self.rank
 
 
+def _dropout(x: Tensor, share: float) -> Tensor:
+    """Dropout that draws four 16-bit numbers at once on a CPU, whose generator is serial.
+
+    An adapter draws for the input of every layer: torch's own dropout takes a quarter of a lesson's time there. The
+    share is rounded to 1/65536.
+    """
+    if x.device.type != "cpu" or x.numel() % 4:
+        return F.dropout(x, share)
+    drawn = torch.empty(x.numel() // 4, dtype=torch.int64).random_(-(2**63), None).view(torch.int16)
+    border = round(share * 65536) - 32768
+    kept = (drawn >= border).view(x.shape)
+    return x * kept * (65536 / (65536 - round(share * 65536)))
+
+
 class LowRank(nn.Module):
     """The low-rank branch of one linear layer: A (rank, inputs) and B (outputs, rank)."""
 
@@ -52,7 +66,9 @@ class LowRank(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Return s·B·A·x for x (..., inputs)."""
-        return F.linear(F.linear(F.dropout(x, self.dropout, self.training), self.lora_A), self.lora_B) * self.scale
+        if self.training and self.dropout:
+            x = _dropout(x, self.dropout)
+        return F.linear(F.linear(x, self.lora_A), self.lora_B) * self.scale
 
     def delta(self) -> Tensor:
         """Return ΔW = s·B·A (outputs, inputs)."""

@@ -31,24 +31,27 @@ class _LinearCrossEntropy(torch.autograd.Function):
     ) -> Tensor:
         matrix = weight_VC.to(compute)
         total = torch.zeros((), device=states_NC.device, dtype=torch.float32)
-        grad_states, grad_weight = torch.empty_like(states_NC), torch.zeros_like(weight_VC)
+        grad_states = torch.empty_like(states_NC)
+        # With a frozen output layer (a lesson in adapter mode) a third of the work falls away.
+        grad_weight = torch.zeros_like(weight_VC) if ctx.needs_input_grad[1] else None
         for piece in _slices(len(states_NC), len(weight_VC), states_NC.device):
-            states, labels = states_NC[piece].to(compute), labels_N[piece]
-            kept = labels != -100
-            target = labels.clamp(min=0).unsqueeze(1)
+            states, labels = states_NC[piece].to(compute), labels_N[piece].unsqueeze(1)
             scores = (states @ matrix.T).float()
             scores -= scores.amax(1, keepdim=True)
-            chosen = scores.gather(1, target)
-            scores.exp_()
-            sums = scores.sum(1, keepdim=True)
-            factor = kept.float() if weights_N is None else kept * weights_N[piece]
-            total += ((sums.log() - chosen).squeeze(1) * factor).sum()
+            chosen = scores.gather(1, labels)
+            sums = scores.exp_().sum(1, keepdim=True)
+            losses = (sums.log() - chosen).squeeze(1)
             # From here `scores` holds the gradient of the loss: probabilities minus one at the label.
-            scores *= factor.unsqueeze(1) / sums
-            scores.scatter_add_(1, target, -factor.unsqueeze(1))
+            scores /= sums
+            scores.scatter_add_(1, labels, torch.full_like(chosen, -1.0))
+            if weights_N is not None:
+                losses = losses * weights_N[piece]
+                scores *= weights_N[piece].unsqueeze(1)
+            total += losses.sum()
             grads = scores.to(compute)
             grad_states[piece] = (grads @ matrix).to(grad_states.dtype)
-            grad_weight.addmm_(grads.T.to(grad_weight.dtype), states.to(grad_weight.dtype))
+            if grad_weight is not None:
+                grad_weight.addmm_(grads.T.to(grad_weight.dtype), states.to(grad_weight.dtype))
         ctx.save_for_backward(grad_states, grad_weight)
         return total
 
@@ -56,7 +59,8 @@ class _LinearCrossEntropy(torch.autograd.Function):
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
         grad_states, grad_weight = ctx.saved_tensors
         factor = grads[0]
-        return grad_states * factor.to(grad_states.dtype), grad_weight * factor, None, None, None
+        weight = None if grad_weight is None else grad_weight * factor
+        return grad_states * factor.to(grad_states.dtype), weight, None, None, None
 
 
 def _compute_dtype(states: Tensor) -> torch.dtype:
@@ -67,7 +71,11 @@ def _compute_dtype(states: Tensor) -> torch.dtype:
 def linear_cross_entropy(
     states_NC: Tensor, weight_VC: Tensor, labels_N: Tensor, weights_N: Tensor | None = None
 ) -> Tensor:
-    """Return the summed cross-entropy (nats, fp32) of ``softmax(states @ weight.T)``; a label of -100 does not count."""
+    """Return the summed cross-entropy (nats, fp32) of ``softmax(states @ weight.T)``; labels of -100 do not count."""
+    kept = labels_N != -100
+    if not kept.all():  # in chat tuning most tokens are not trained on: their logits are never computed
+        states_NC, labels_N = states_NC[kept], labels_N[kept]
+        weights_N = None if weights_N is None else weights_N[kept]
     compute = _compute_dtype(states_NC)
     total: Tensor = _LinearCrossEntropy.apply(  # type: ignore[no-untyped-call]
         states_NC, weight_VC, labels_N, weights_N, compute
@@ -80,15 +88,16 @@ def token_cross_entropy(states_NC: Tensor, weight_VC: Tensor, labels_N: Tensor) 
     """Return each token's cross-entropy (nats, fp32, 0 where the label is -100) and whether it was the likeliest."""
     compute = _compute_dtype(states_NC)
     matrix = weight_VC.to(compute)
-    losses, correct = [], []
-    for piece in _slices(len(states_NC), len(weight_VC), states_NC.device):
-        labels = labels_N[piece]
-        kept = labels != -100
-        scores = (states_NC[piece].to(compute) @ matrix.T).float()
-        chosen = scores.gather(1, labels.clamp(min=0).unsqueeze(1)).squeeze(1)
-        losses.append((torch.logsumexp(scores, 1) - chosen) * kept)
-        correct.append((chosen >= scores.amax(1)) & kept)
-    return torch.cat(losses), torch.cat(correct)
+    losses = torch.zeros(len(labels_N), device=labels_N.device)
+    correct = torch.zeros(len(labels_N), device=labels_N.device, dtype=torch.bool)
+    kept = (labels_N != -100).nonzero().squeeze(1)
+    for piece in _slices(len(kept), len(weight_VC), states_NC.device):
+        rows = kept[piece]
+        scores = (states_NC[rows].to(compute) @ matrix.T).float()
+        chosen = scores.gather(1, labels_N[rows].unsqueeze(1)).squeeze(1)
+        losses[rows] = torch.logsumexp(scores, 1) - chosen
+        correct[rows] = chosen >= scores.amax(1)
+    return losses, correct
 
 
 @torch.no_grad()

@@ -14,16 +14,23 @@ from lifelong.train.loop import Plan, train_steps
 
 # Compiling the blocks costs 10 to 30 s on two cores and gains 5 to 10% (benchmarks/training_speed.py).
 COMPILE_PAYS_SECONDS = 600.0
+_PROBE_STEPS, _PROBE_SECONDS = 6, 4.0
 
 
 def measure_step(model: Transformer, loader: Loader, make_plan: Callable[[], Plan]) -> float:
-    """Return the seconds of one optimizer step here, from three steps at rate 0 that change neither weights nor
-    random state.
+    """Return the seconds of one optimizer step here, from a few steps at rate 0.
+
+    They change neither weights nor random state. The first, which allocates, does not count; of the others the
+    fastest does, since other work on the machine only ever adds.
     """
     random = torch.get_rng_state()
     plan = make_plan()
-    plan.total_steps, plan.rate, plan.pull = 3, lambda step: 0.0, None
-    seconds = [step.seconds for step in train_steps(model, loader, plan)]
+    plan.total_steps, plan.rate, plan.pull = _PROBE_STEPS + 1, lambda step: 0.0, None
+    seconds: list[float] = []
+    for step in train_steps(model, loader, plan):
+        seconds.append(step.seconds)
+        if len(seconds) > 2 and sum(seconds) > _PROBE_SECONDS:
+            break
     torch.set_rng_state(random)
     return min(seconds[1:])
 

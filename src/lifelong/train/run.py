@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -152,9 +154,13 @@ def train(
     else:
         words = BPETokenizer.load(tokenizer) if tokenizer is not None else _train_tokenizer(corpus)
         model = Transformer(load_preset(settings.preset).config(vocab_size=words.vocab_size)).to(device)
-    out.mkdir(parents=True, exist_ok=True)
-    with writer_lock(out / HOME):
-        run = RunFolder.create(out, settings.phase, settings)
+    with contextlib.ExitStack() as stack:
+        if dry_run:
+            place = Path(stack.enter_context(tempfile.TemporaryDirectory()))
+        else:
+            stack.enter_context(writer_lock(out / HOME))
+            place = out
+        run = RunFolder.create(place, settings.phase, settings)
         cache = build_cache(corpus.train, words, run.path / "cache" / "train")
         job = _assemble(out, run, settings, corpus, model, words, cache, pick_precision(device, settings.precision))
         steps, facts = _decide(job, data)
