@@ -98,13 +98,14 @@ def _curves(runs: Mapping[str, Metrics]) -> str:
 
 
 def _run_line(metrics: Metrics) -> str:
-    """Return what a run took, from its last row."""
+    """Return what a run took, all rows together."""
     last = metrics[-1]
     parts = [f"{last['step']:,} steps" if isinstance(last.get("step"), int) else ""]
-    parts.append(f"{last['tokens']:,} tokens" if isinstance(last.get("tokens"), int) else "")
+    tokens, seconds = (sum(row.get(key) or 0 for row in metrics) for key in ("tokens", "seconds"))
+    parts.append(f"{tokens:,} tokens" if tokens else "")
     speed = [row["tokens_per_second"] for row in metrics if isinstance(row.get("tokens_per_second"), int | float)]
     parts.append(f"{sorted(speed)[len(speed) // 2]:,.0f} tokens/s" if speed else "")
-    parts.append(f"{last['seconds']:,.0f} s" if isinstance(last.get("seconds"), int | float) else "")
+    parts.append(f"{seconds:,.0f} s" if seconds else "")
     return esc(", ".join(filter(None, parts)))
 
 

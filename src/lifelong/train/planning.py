@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import statistics
 from collections.abc import Callable
 
 import torch
@@ -21,7 +22,7 @@ def measure_step(model: Transformer, loader: Loader, make_plan: Callable[[], Pla
     """Return the seconds of one optimizer step here, from a few steps at rate 0.
 
     They change neither weights nor random state. The first, which allocates, does not count; of the others the
-    fastest does, since other work on the machine only ever adds.
+    median does.
     """
     random = torch.get_rng_state()
     plan = make_plan()
@@ -32,7 +33,7 @@ def measure_step(model: Transformer, loader: Loader, make_plan: Callable[[], Pla
         if len(seconds) > 2 and sum(seconds) > _PROBE_SECONDS:
             break
     torch.set_rng_state(random)
-    return min(seconds[1:])
+    return statistics.median(seconds[1:])
 
 
 def steps_in(minutes: float, step_seconds: float, overhead_seconds: float = 0.0) -> int:
