@@ -2,14 +2,15 @@
 
 Corpus: the sources of Python's standard library (without its tests), cleaned and split by file through
 `lifelong.text.build_corpus`; one tokenizer, trained on the train split. All models read the same batches in the same
-order (a loader of lifelong; nanoGPT's own draws windows at random) and are scored by `lifelong.evaluate.bits.score`.
+order (a loader of lifelong; nanoGPT's own draws windows at random), nanoGPT --batch rows a step and lifelong --rows,
+and are scored by `lifelong.evaluate.bits.score`.
 
 - The bar: nanoGPT's model (--nanogpt DIR) of the nearest parameter count with its shakespeare-char recipe without
   dropout, as its README says for a CPU: AdamW 1e-3, betas 0.9 and 0.99, weight decay 0.1, clipping at 1, 100 steps of
   warm-up, cosine to 1e-4 at the end, fp32, no compile. Without --nanogpt, our own model with plain initialisation
   under that recipe, and the table says so.
-- Ours: the trainer's defaults (Muon 3e-3 and AdamW, zero-initialised o_proj and down_proj, wsd), a new run per budget,
-  each with its own decay, from the shortest up. The first that is at the bar or below it counts.
+- Ours: the trainer's defaults (Muon 3e-3 and AdamW, zero-initialised o_proj and down_proj, wsd, 8 rows a step), a new
+  run per budget, each with its own decay, from the shortest up. The first that is at the bar or below it counts.
 
 Times are wall seconds of training alone. --ablate takes the parts of the recipe away, one by one, at that budget.
 """
@@ -36,7 +37,7 @@ from lifelong.model.transformer import Transformer
 from lifelong.settings.train import OptimizerSettings, ScheduleSettings
 from lifelong.tokens import BPETokenizer, Loader, WindowSource, build_cache
 from lifelong.train.loop import Plan, train_steps
-from lifelong.train.optim import build_optimizers, learning_rate, schedule
+from lifelong.train.optim import NEW_EMBEDDINGS, build_optimizers, learning_rate, schedule
 from lifelong.train.planning import compile_blocks
 
 NANOGPT = OptimizerSettings(name="adamw", learning_rate=1e-3, weight_decay=0.1, betas=(0.9, 0.99), grad_clip=1.0)
@@ -50,18 +51,28 @@ class Bench:
         self.corpus = library_corpus(work, options.corpus_bytes)
         self.tokenizer = BPETokenizer(options.vocab).train(document.text for document in self.corpus.train)
         self.cache = build_cache(self.corpus.train, self.tokenizer, work / "cache")
-        self.loader = Loader([(WindowSource(self.cache, options.length), 1.0)], batch_size=options.batch)
+        windows = WindowSource(self.cache, options.length)
+        self.loader = Loader([(windows, 1.0)], batch_size=options.batch)
+        self.own_loader = Loader([(windows, 1.0)], batch_size=options.rows)
         self.config = shape(options, self.tokenizer.vocab_size)
         self.bf16 = pick_precision(torch.device("cpu")) == "bf16"
         self.results: list[dict[str, Any]] = []
 
     def run(
-        self, name: str, model: Any, optimizers: list[Any], rate: Callable[[int], float], steps: int, bf16: bool
+        self,
+        name: str,
+        model: Any,
+        optimizers: list[Any],
+        rate: Callable[[int], float],
+        steps: int,
+        *,
+        loader: Loader | None = None,
+        bf16: bool = False,
     ) -> float:
         """Train, score on the test split, keep the row; returns the bits per byte."""
         plan = Plan(total_steps=steps, optimizers=optimizers, rate=rate, bf16=bf16)
         start, taken, tokens = time.perf_counter(), [], 0
-        for step in train_steps(model, self.loader, plan):
+        for step in train_steps(model, loader or self.loader, plan):
             taken.append(step.seconds)
             tokens += step.tokens
         seconds = time.perf_counter() - start
@@ -72,6 +83,7 @@ class Bench:
                 "name": name,
                 "parameters": count(model),
                 "steps": steps,
+                "rows": (loader or self.loader).batch_size,
                 "tokens": tokens,
                 "seconds": seconds,
                 "median_step_seconds": statistics.median(taken),
@@ -86,14 +98,15 @@ class Bench:
     def ours(self, name: str, steps: int, *, optimizer: OptimizerSettings | None = None, zero: bool = True) -> float:
         """Run our recipe, or what is left of it."""
         torch.manual_seed(self.options.seed)
-        settings = optimizer or OptimizerSettings()
+        settings = optimizer or OptimizerSettings(embedding_scale=NEW_EMBEDDINGS)
         model = Transformer(self.config)
         if not zero:
             plain_start(model)
         if self.options.compile:
             compile_blocks(model, "on", 0.0)
         rate = schedule(ScheduleSettings(), steps, learning_rate(settings))
-        return self.run(name, model, build_optimizers(model, settings, bf16=self.bf16), rate, steps, self.bf16)
+        optimizers = build_optimizers(model, settings, bf16=self.bf16)
+        return self.run(name, model, optimizers, rate, steps, loader=self.own_loader, bf16=self.bf16)
 
     def bar(self, steps: int) -> float:
         """Run nanoGPT's recipe."""
@@ -103,12 +116,10 @@ class Bench:
         if self.options.nanogpt:
             gpt = nanogpt_model(self.options.nanogpt, self.config, self.config.parameters)
             model = NanoGPT(gpt, self.config)
-            return self.run(
-                f"nanoGPT, {gpt.config.n_layer} layers", model, [nanogpt_optimizer(gpt)], rate, steps, False
-            )
+            return self.run(f"nanoGPT, {gpt.config.n_layer} layers", model, [nanogpt_optimizer(gpt)], rate, steps)
         ours = Transformer(self.config)
         plain_start(ours)
-        return self.run("our model, nanoGPT's recipe", ours, build_optimizers(ours, NANOGPT), rate, steps, False)
+        return self.run("our model, nanoGPT's recipe", ours, build_optimizers(ours, NANOGPT), rate, steps)
 
 
 def plain_start(model: Transformer) -> None:
@@ -125,7 +136,8 @@ def main() -> None:
     parser.add_argument("--bar-tokens", type=int, default=1_200_000, help="tokens that nanoGPT's recipe is given")
     parser.add_argument("--bar", type=float, metavar="BPB", help="bits per byte to reach, instead of running nanoGPT's")
     parser.add_argument("--nanogpt-warmup", type=int, default=100, help="its documented value")
-    parser.add_argument("--budgets", type=int, nargs="+", default=[60, 80, 100, 150, 300], help="steps of our recipe")
+    parser.add_argument("--budgets", type=int, nargs="+", default=[60, 75, 90, 110, 140, 200, 400], help="steps of our recipe")
+    parser.add_argument("--rows", type=int, default=8, help="rows of a step of our recipe: the trainer's default")
     parser.add_argument("--all-budgets", action="store_true", help="do not stop at the first budget that is enough")
     parser.add_argument("--ablate", action="store_true", help="also without Muon, without the zero start, without both")
     parser.add_argument("--compile", action="store_true", help="our blocks compiled, its time counted")
@@ -170,14 +182,14 @@ def report(bench: Bench, bar: float, reached: dict[str, Any] | None) -> None:
 
     rows = []
     for row in bench.results:
-        cells = [f"{row['parameters'] / 1e6:.2f}M", str(row["steps"]), f"{row['tokens'] / 1e6:.2f}M"]
+        cells = [f"{row['parameters'] / 1e6:.2f}M", str(row["steps"]), str(row["rows"]), f"{row['tokens'] / 1e6:.2f}M"]
         cells += [f"{row['seconds']:.0f}", f"{row['median_step_seconds']:.2f}"]
         cells += [f"{row['bits_per_byte']:.3f} ± {row['standard_error'] or 0:.3f}", *faster(row)]
         rows.append([row["name"], *cells])
     verdict = f"reached by {reached['name']}" if reached else "not reached by any budget"
     print_table(
         f"Time to {bar:.3f} bits per byte of held-out files: {verdict}",
-        ["", "parameters", "steps", "tokens", "s", "s/step", "test bpb", "faster", "fewer tokens"],
+        ["", "parameters", "steps", "rows", "tokens", "s", "s/step", "test bpb", "faster", "fewer tokens"],
         rows,
         [
             f"Corpus: {bench.cache.bytes / 1e6:.1f} MB, {bench.cache.tokens / 1e6:.2f}M tokens to train on; "

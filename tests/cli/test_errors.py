@@ -34,8 +34,6 @@ from lifelong.errors import Interrupted, LifelongError
 def test_a_wrong_command_exits_2_with_a_message_and_no_traceback(
     arguments: list[str], message: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    if arguments[0] == "quickstart":
-        pytest.importorskip("lifelong.quickstart")
     assert main(arguments) == 2
     out, err = capsys.readouterr()
     assert out == ""
@@ -72,7 +70,11 @@ def _verb_that_raises(monkeypatch: pytest.MonkeyPatch, error: BaseException) -> 
     [
         (LifelongError("it broke", where="a.txt:3", fix="Mend it."), 2, "lifelong: a.txt:3: it broke\n  Mend it.\n"),
         (Interrupted("stopped", fix="lifelong resume run"), 130, "lifelong: stopped\n  lifelong resume run\n"),
-        (KeyboardInterrupt(), 130, "lifelong: interrupted\n"),
+        (
+            KeyboardInterrupt(),
+            130,
+            "lifelong: interrupted; nothing was left half done\n  Run the same command again.\n",
+        ),
         (
             ModuleNotFoundError("no", name="fastapi.routing"),
             2,

@@ -6,7 +6,7 @@ import torch
 from lifelong.model.transformer import Transformer
 from lifelong.settings.model import ModelConfig
 from lifelong.settings.train import OptimizerSettings, ScheduleSettings
-from lifelong.train.optim import Muon, build_optimizers, orthogonalise, schedule
+from lifelong.train.optim import Muon, build_optimizers, orthogonalise, schedule, set_rates
 
 
 @pytest.mark.parametrize("shape", [(3, 32, 48), (2, 48, 32), (1, 24, 24)])
@@ -41,6 +41,21 @@ def test_muon_takes_the_matrices_of_the_blocks_and_adamw_the_rest() -> None:
     assert in_muon == {id(p) for name, p in model.named_parameters() if ".layers." in name and p.ndim == 2}
     in_adamw = {id(p) for group in adamw.param_groups for p in group["params"]}
     assert in_muon.isdisjoint(in_adamw) and len(in_muon | in_adamw) == len(list(model.parameters()))
+
+
+def test_momentum_rises_and_embeddings_take_a_multiple_of_the_rate() -> None:
+    model = Transformer(ModelConfig(vocab_size=50, d_model=32, num_layers=2, num_query_heads=2))
+    muon, adamw = build_optimizers(model, OptimizerSettings(embedding_scale=4.0, weight_decay=0.1))
+    for step, momentum in ((0, 0.85), (150, 0.9), (300, 0.95), (5000, 0.95)):
+        set_rates(muon, 0.01, step)
+        assert muon.param_groups[0]["momentum"] == pytest.approx(momentum)
+    set_rates(adamw, 0.01, 0)
+    assert [group["lr"] for group in (*muon.param_groups, *adamw.param_groups)] == pytest.approx([0.01, 0.04, 0.04])
+    # What decays in a step is rate times decay: the multiple leaves that as it is.
+    assert adamw.param_groups[0]["lr"] * adamw.param_groups[0]["weight_decay"] == pytest.approx(0.001)
+    low = Muon([torch.nn.Parameter(torch.zeros(2, 2))], lr=1.0, momentum=0.5)
+    set_rates(low, 1.0, 0)
+    assert low.param_groups[0]["momentum"] == 0.5
 
 
 def test_schedules_warm_up_stay_and_fall() -> None:

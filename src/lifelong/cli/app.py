@@ -78,7 +78,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             return _fail(f"{error.name} is not installed\n  pip install 'lifelong[{extra}]'", 2)
         raise
     except KeyboardInterrupt:
-        return _fail("interrupted", 130)
+        return _fail("interrupted; nothing was left half done\n  Run the same command again.", 130)
     except BrokenPipeError:  # `lifelong presets | head`: the reader has what it wanted
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     return 0

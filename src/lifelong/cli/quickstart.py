@@ -21,7 +21,7 @@ def quickstart(
 ) -> None:
     """Build a model from Python's own documentation, teach it Python's source code, and see what it kept."""
     from lifelong.errors import LifelongError
-    from lifelong.quickstart import run
+    from lifelong.quickstart.story import run
 
     if minutes <= 0:
         raise LifelongError(f"--minutes {minutes:g} leaves no time", fix="Give at least 1.")

@@ -7,126 +7,45 @@ or all), and which pull (EWC).
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import tempfile
 from collections.abc import Iterator
-from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 import torch
 
 from lifelong import progress
 from lifelong.device import pick_device, pick_precision
 from lifelong.errors import LifelongError
-from lifelong.evaluate.bits import Score
-from lifelong.evaluate.matrix import Matrix
-from lifelong.files import write_json, writer_lock
+from lifelong.files import writer_lock
+from lifelong.learn.commit import commit_lesson
 from lifelong.learn.ewc import ElasticPull, fisher_diagonal
-from lifelong.learn.gate import Change, Decision, change, decide
+from lifelong.learn.gate import change, decide
 from lifelong.learn.ledger import extend_matrix
-from lifelong.learn.measure import Slices, measure, read_slices
-from lifelong.model.adapters import AdapterConfig, attach_adapter, merge_adapter, read_adapter_config, save_adapter
-from lifelong.model.directory import find_model, fingerprint, load_model, model_card, write_model_files
+from lifelong.learn.lesson import Lesson, LessonResult
+from lifelong.learn.measure import read_slices
+from lifelong.model.adapters import AdapterConfig, attach_adapter, merge_adapter, read_adapter_config
+from lifelong.model.directory import find_model, fingerprint, load_model
 from lifelong.model.store import HOME, ModelStore
 from lifelong.model.transformer import Transformer
 from lifelong.settings.learn import LearnSettings
 from lifelong.settings.train import OptimizerSettings, ScheduleSettings
-from lifelong.text.corpus import Corpus, open_corpus
-from lifelong.text.document import DataSource, Document
+from lifelong.text.corpus import open_corpus
+from lifelong.text.document import DataSource
 from lifelong.text.memory import ReplayMemory
 from lifelong.tokens.loader import Batch, Loader
 from lifelong.tokens.replay import replay_sources
 from lifelong.tokens.rows import ChatSource, RowSource, WindowSource
 from lifelong.tokens.shards import build_cache
-from lifelong.tokens.tokenizer import BPETokenizer
 from lifelong.train.drive import Drive
 from lifelong.train.folder import RunFolder
-from lifelong.train.founding import MEMORY, stage_domain, write_state
+from lifelong.train.founding import MEMORY
+from lifelong.train.interrupts import graceful_interrupts
 from lifelong.train.loop import Plan
 from lifelong.train.optim import build_optimizers, learning_rate, schedule
 from lifelong.train.planning import compile_blocks, measure_step, steps_in, steps_of
 
 # Rows of 256 tokens in a batch that the Fisher information is estimated on: small batches, see `fisher_diagonal`.
 _FISHER_ROWS = 2
-
-
-@dataclass(frozen=True)
-class LessonResult:
-    """What a lesson did, kept or not. Matrix and scores are of the test slices, changes of the gate slices."""
-
-    model: Path
-    run: Path
-    domain: str
-    session: int
-    accepted: bool
-    decision: Decision
-    matrix: Matrix
-    changes: dict[str, Change]
-    steps: int
-    tokens: int
-    seconds: float
-    predicted_damage: float | None
-
-    def to_dict(self) -> dict[str, Any]:
-        """Return plain values, as ``--json`` prints them."""
-        return {
-            "model": str(self.model),
-            "run": str(self.run),
-            "domain": self.domain,
-            "session": self.session,
-            "accepted": self.accepted,
-            "reasons": self.decision.reasons,
-            "matrix": self.matrix.to_dict(),
-            "steps": self.steps,
-            "tokens": self.tokens,
-            "seconds": round(self.seconds, 1),
-            "predicted_damage": self.predicted_damage,
-        }
-
-    def summary(self) -> str:
-        """Return a few lines for the screen."""
-        word = "kept" if self.accepted else "undone: the model is as it was"
-        return "\n".join(
-            [f"Lesson {self.session} ({self.domain}) {word}.", *(f"  {line}" for line in self.decision.reasons)]
-        )
-
-
-@dataclass
-class _Lesson:
-    """A lesson in the making."""
-
-    root: Path
-    store: ModelStore
-    settings: LearnSettings
-    corpus: Corpus
-    model: Transformer
-    tokenizer: BPETokenizer
-    adapter: AdapterConfig | None
-    memory: ReplayMemory
-    bf16: bool
-    run: RunFolder
-    test: Slices = field(default_factory=dict)
-    gate: Slices = field(default_factory=dict)
-
-    @property
-    def name(self) -> str:
-        return self.settings.adapter_name or self.settings.domain
-
-    @property
-    def sequence_length(self) -> int:
-        longest = self.model.config.max_seq_len
-        return min(self.settings.sequence_length or longest, longest)
-
-    def measure(self, slices: Slices, title: str) -> dict[str, Score]:
-        return measure(
-            self.model,
-            self.tokenizer,
-            slices,
-            title=title,
-            sequence_length=self.sequence_length,
-            max_bytes=self.settings.max_bytes,
-        )
 
 
 def learn(model: Path, sources: list[str], settings: LearnSettings, *, dry_run: bool = False) -> LessonResult | None:
@@ -161,7 +80,7 @@ def learn(model: Path, sources: list[str], settings: LearnSettings, *, dry_run: 
         adapter = _choose_weights(root, store, network, settings)
         precision = pick_precision(device, settings.precision)
         memory = ReplayMemory.load(root / MEMORY, settings.replay_buffer_size, settings.seed)
-        lesson = _Lesson(root, store, settings, corpus, network, tokenizer, adapter, memory, precision == "bf16", run)
+        lesson = Lesson(root, store, settings, corpus, network, tokenizer, adapter, memory, precision == "bf16", run)
         loader, plan, step_seconds = _plan(lesson)
         if dry_run:
             return None
@@ -195,7 +114,7 @@ def _choose_weights(root: Path, store: ModelStore, model: Transformer, settings:
     return config
 
 
-def _plan(lesson: _Lesson) -> tuple[Loader, Plan, float]:
+def _plan(lesson: Lesson) -> tuple[Loader, Plan, float]:
     settings, length = lesson.settings, lesson.sequence_length
     cache = build_cache(lesson.corpus.train, lesson.tokenizer, lesson.run.path / "cache" / "train")
     new: RowSource = (ChatSource if cache.has_mask else WindowSource)(cache, length)
@@ -250,12 +169,12 @@ def _plan(lesson: _Lesson) -> tuple[Loader, Plan, float]:
     return loader, make(steps), seconds
 
 
-def _rate(lesson: _Lesson) -> float:
+def _rate(lesson: Lesson) -> float:
     """A model trained here is small and takes a high rate; a loaded one a low one."""
     return 1e-3 if lesson.store.state().get("peak_learning_rate") else 2e-4
 
 
-def _teach(lesson: _Lesson, loader: Loader, plan: Plan, step_seconds: float) -> LessonResult:
+def _teach(lesson: Lesson, loader: Loader, plan: Plan, step_seconds: float) -> LessonResult:
     settings = lesson.settings
     known = list(lesson.store.state().get("domains", []))
     lesson.test, lesson.gate = read_slices(lesson.root, known, "test"), read_slices(lesson.root, known, "gate")
@@ -269,7 +188,8 @@ def _teach(lesson: _Lesson, loader: Loader, plan: Plan, step_seconds: float) -> 
     plan.pull = pull
     bytes_per_token = lesson.run.facts["bytes_per_token"]
     drive = Drive(run=lesson.run, label=f"Lesson: {settings.domain}", bytes_per_token=bytes_per_token)
-    seconds = drive.steps(lesson.model, loader, plan)
+    with graceful_interrupts() as stop:
+        seconds = drive.steps(lesson.model, loader, plan, stop)
     lesson.model.eval()
     test_after = lesson.measure(lesson.test, "Measuring after the lesson")
     gate_after = lesson.measure(lesson.gate, "Measuring the gate")
@@ -296,12 +216,12 @@ def _teach(lesson: _Lesson, loader: Loader, plan: Plan, step_seconds: float) -> 
         seconds=seconds,
         predicted_damage=damage,
     )
-    _commit(lesson, result)
+    commit_lesson(lesson, result)
     lesson.run.record(status="finished", **result.to_dict())
     return result
 
 
-def _pull(lesson: _Lesson) -> ElasticPull | None:
+def _pull(lesson: Lesson) -> ElasticPull | None:
     if not lesson.settings.use_ewc or not lesson.settings.ewc_lambda:
         return None
     if not lesson.memory.counts():
@@ -322,65 +242,3 @@ def _pull(lesson: _Lesson) -> ElasticPull | None:
 
         fisher = fisher_diagonal(lesson.model, batches(), generator)
     return ElasticPull.towards_now(lesson.model, fisher, lesson.settings.ewc_lambda)
-
-
-def _commit(lesson: _Lesson, result: LessonResult) -> None:
-    """Record the lesson; switch the model to it only if it was accepted."""
-    settings, store = lesson.settings, lesson.store
-    record = f"{HOME}/sessions/{result.session:04d}-{settings.domain}.json"
-    event = {
-        "event": "lesson",
-        "session": result.session,
-        "domain": settings.domain,
-        "accepted": result.accepted,
-        "mode": settings.mode,
-        "adapter": lesson.name if lesson.adapter else None,
-        "run": result.run.relative_to(lesson.root).as_posix(),
-        "reasons": result.decision.reasons,
-    }
-    with store.staging() as staged:
-        if result.accepted:
-            _stage_model(lesson, result, staged)
-        facts = {
-            **result.to_dict(),
-            "model": None,
-            "run": event["run"],
-            "data_sha256": _digest(lesson.corpus.train),
-            "settings": settings.model_dump(mode="json"),
-            "flops": result.tokens * lesson.model.config.flops_per_token(lesson.sequence_length),
-        }
-        write_json(staged / record, facts)
-        dropped = (f"{HOME}/adapters/",) if result.accepted and not lesson.adapter else ()
-        store.commit(staged, event, remove=dropped)
-
-
-def _stage_model(lesson: _Lesson, result: LessonResult, staged: Path) -> None:
-    settings, state = lesson.settings, lesson.store.state()
-    known = list(state.get("domains", []))
-    if lesson.adapter:
-        save_adapter(lesson.model, lesson.adapter, staged / HOME / "adapters" / lesson.name)
-    else:
-        write_model_files(lesson.model, lesson.tokenizer, staged)
-    facts = stage_domain(
-        staged, lesson.store, lesson.corpus, settings.domain, capacity=settings.replay_buffer_size, seed=settings.seed
-    )
-    domains = known if settings.domain in known else [*known, settings.domain]
-    state.update(
-        format=1,
-        domains=domains,
-        active_adapter=lesson.name if lesson.adapter else None,
-        memory=facts["memory"],
-        matrix=result.matrix.to_dict(),
-    )
-    if not lesson.adapter:
-        state["base_fingerprint"] = fingerprint(lesson.model)
-    write_state(staged, state)
-    card = {"domains": ", ".join(domains), "active adapter": state["active_adapter"], "matrix": result.matrix.to_dict()}
-    (staged / "README.md").write_text(model_card(lesson.root.name, card), encoding="utf-8")
-
-
-def _digest(documents: list[Document]) -> str:
-    digest = hashlib.sha256()
-    for document in documents:
-        digest.update(document.text.encode("utf-8") + b"\0")
-    return digest.hexdigest()

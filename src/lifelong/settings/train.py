@@ -32,7 +32,17 @@ class OptimizerSettings(Settings):
     betas: tuple[Annotated[float, Field(ge=0, lt=1)], Annotated[float, Field(ge=0, lt=1)]] = Field(
         default=(0.9, 0.95), description="AdamW's averaging of gradients and of their squares."
     )
-    momentum: float = Field(default=0.95, ge=0, lt=1, description="Muon's momentum.")
+    momentum: float = Field(
+        default=0.95, ge=0, lt=1, description="Muon's momentum; it rises to this over the first 300 steps."
+    )
+    ns_steps: int = Field(
+        default=3, ge=1, le=20, description="Muon's Newton-Schulz steps; fewer are cheaper and rougher."
+    )
+    embedding_scale: float | None = Field(
+        default=None,
+        gt=0,
+        description="AdamW's rate for embeddings and norms beside Muon, over the peak rate (new model: 5, else 1).",
+    )
     grad_clip: float = Field(default=1.0, ge=0, description="Largest norm of all gradients together; 0 turns it off.")
 
 

@@ -16,7 +16,7 @@ from lifelong.model.transformer import Transformer
 from lifelong.tokens.loader import Loader
 from lifelong.train.checkpoint import prune, save_checkpoint
 from lifelong.train.folder import RunFolder
-from lifelong.train.interrupts import graceful_interrupts
+from lifelong.train.interrupts import StopFlag
 from lifelong.train.loop import Plan, train_steps
 
 _SMOOTHING = 0.9
@@ -34,16 +34,18 @@ class Drive:
     write_model: Callable[[Path], None] | None = None
     checkpoint_minutes: float = 10.0
     keep: int = 2
+    # The last measurement.
+    final: Score | None = None
 
-    def steps(self, model: Transformer, loader: Loader, plan: Plan, *, start: int = 0) -> float:
-        """Train to the plan's end, and return the seconds it took.
+    def steps(self, model: Transformer, loader: Loader, plan: Plan, stop: StopFlag, *, start: int = 0) -> float:
+        """Train to the plan's end, or until ``stop`` is set, and return the seconds it took.
 
         Raises:
             Interrupted: Ctrl-C; the state is saved first where checkpoints are written.
         """
         began = saved = time.perf_counter()
         smooth: float | None = None
-        with graceful_interrupts() as stop, progress.task(self.label, total=plan.total_steps) as shown:
+        with progress.task(self.label, total=plan.total_steps) as shown:
             for step in train_steps(model, loader, plan, start=start):
                 smooth = step.loss if smooth is None else _SMOOTHING * smooth + (1 - _SMOOTHING) * step.loss
                 row: dict[str, Any] = {
@@ -64,7 +66,7 @@ class Drive:
                     progress.note(f"step {step.step}: the loss is not a number; the step was left out")
                 last = step.step == plan.total_steps
                 if self.measure and (last or (self.measure_every and step.step % self.measure_every == 0)):
-                    held_out = self.measure()
+                    held_out = self.final = self.measure()
                     model.train()
                     row["gate_loss"], row["gate_bits_per_byte"] = held_out.loss, held_out.bits_per_byte
                 self.run.log(row)
@@ -78,7 +80,7 @@ class Drive:
                 if self.write_model is not None and not last and (due or stop.requested):
                     self._save(model, plan, step.step)
                     saved = time.perf_counter()
-                if stop.requested and not last:
+                if stop.requested and (not last or self.write_model is None):
                     raise self._interrupted(step.step, plan.total_steps)
         return time.perf_counter() - began
 

@@ -16,6 +16,7 @@ from lifelong.errors import LifelongError
 from lifelong.model.transformer import Transformer
 from lifelong.tokens.loader import Loader
 from lifelong.train.objectives import Objective, next_token, trained_tokens
+from lifelong.train.optim import set_rates
 
 _BAD_STEPS = 3
 
@@ -72,8 +73,7 @@ def train_steps(model: Transformer, loader: Loader, plan: Plan, *, start: int = 
         began = time.perf_counter()
         rate = plan.rate(step)
         for optimizer in plan.optimizers:
-            for group in optimizer.param_groups:
-                group["lr"] = rate
+            set_rates(optimizer, rate, step)
         batches = [loader.batch(step * plan.accumulate + i) for i in range(plan.accumulate)]
         tokens = sum(trained_tokens(batch) for batch in batches)
         if tokens == 0:

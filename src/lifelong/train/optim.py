@@ -14,6 +14,9 @@ from lifelong.settings.train import OptimizerSettings, ScheduleSettings
 
 # Coefficients of the quintic iteration in Keller Jordan's Muon (https://kellerjordan.github.io/posts/muon/).
 _A, _B, _C = 3.4445, -4.7750, 2.0315
+# Embeddings that begin at random gain from a higher rate; those of a trained model only forget faster.
+NEW_EMBEDDINGS = 5.0
+_FIRST_MOMENTUM, _MOMENTUM_STEPS = 0.85, 300
 
 
 def orthogonalise(matrices: Tensor, dtype: torch.dtype, steps: int = 5) -> Tensor:
@@ -45,8 +48,11 @@ class Muon(torch.optim.Optimizer):
         momentum: float = 0.95,
         weight_decay: float = 0.1,
         dtype: torch.dtype = torch.float32,
+        ns_steps: int = 5,
     ) -> None:
-        super().__init__(params, {"lr": lr, "momentum": momentum, "weight_decay": weight_decay})
+        defaults = {"lr": lr, "momentum": momentum, "weight_decay": weight_decay, "ns_steps": ns_steps}
+        defaults["peak_momentum"] = momentum
+        super().__init__(params, defaults)
         self.dtype = dtype
 
     @torch.no_grad()
@@ -70,7 +76,7 @@ class Muon(torch.optim.Optimizer):
             buffers.append(state["momentum_buffer"])
         torch._foreach_lerp_(buffers, grads, 1 - group["momentum"])
         nesterov = torch._foreach_lerp(grads, buffers, group["momentum"])
-        updates = orthogonalise(torch.stack(list(nesterov)), self.dtype)
+        updates = orthogonalise(torch.stack(list(nesterov)), self.dtype, group["ns_steps"])
         rate = group["lr"]
         torch._foreach_mul_(parameters, 1 - rate * group["weight_decay"])
         torch._foreach_add_(parameters, list(updates.unbind(0)), alpha=-rate * 0.2 * math.sqrt(max(shape)))
@@ -97,15 +103,29 @@ def build_optimizers(
     optimizers: list[torch.optim.Optimizer] = []
     if hidden:
         dtype = torch.bfloat16 if bf16 else torch.float32
-        optimizers.append(Muon(hidden, rate, settings.momentum, settings.weight_decay, dtype))
+        optimizers.append(Muon(hidden, rate, settings.momentum, settings.weight_decay, dtype, settings.ns_steps))
+    scale = (settings.embedding_scale or 1.0) if hidden else 1.0
     groups = [
-        {"params": matrices, "weight_decay": settings.weight_decay},
-        {"params": vectors, "weight_decay": 0.0},
+        {"params": matrices, "weight_decay": settings.weight_decay / scale, "scale": scale},
+        {"params": vectors, "weight_decay": 0.0, "scale": scale},
     ]
     if any(group["params"] for group in groups):
         kept = [group for group in groups if group["params"]]
         optimizers.append(torch.optim.AdamW(kept, lr=rate, betas=settings.betas, eps=1e-8, fused=True))
     return optimizers
+
+
+def set_rates(optimizer: torch.optim.Optimizer, rate: float, step: int) -> None:
+    """Set an optimizer's learning rate, and Muon's momentum, for a step (0-based).
+
+    Momentum averages over about 1 / (1 - momentum) steps; starting lower lets a short run move before it has taken 20
+    (as the records of https://github.com/KellerJordan/modded-nanogpt do, 0.85 to 0.95 over 300 steps).
+    """
+    for group in optimizer.param_groups:
+        group["lr"] = rate * group.get("scale", 1.0)
+        if "peak_momentum" in group:
+            start = min(_FIRST_MOMENTUM, group["peak_momentum"])
+            group["momentum"] = start + (group["peak_momentum"] - start) * min(1.0, step / _MOMENTUM_STEPS)
 
 
 def learning_rate(settings: OptimizerSettings) -> float:

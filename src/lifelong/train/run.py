@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import tempfile
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -12,8 +11,8 @@ import torch
 
 from lifelong import progress
 from lifelong.device import peak_memory_bytes, pick_device, pick_precision
-from lifelong.errors import LifelongError
-from lifelong.evaluate.bits import Score, score
+from lifelong.errors import Interrupted, LifelongError
+from lifelong.evaluate.bits import Score
 from lifelong.files import writer_lock
 from lifelong.model.directory import is_model_directory, load_model, write_model_files
 from lifelong.model.store import HOME
@@ -23,91 +22,20 @@ from lifelong.settings.presets import load_preset
 from lifelong.settings.train import TrainSettings
 from lifelong.text.corpus import Corpus, open_corpus
 from lifelong.text.document import DataSource
-from lifelong.text.memory import ReplayMemory
-from lifelong.tokens.loader import Loader
-from lifelong.tokens.replay import replay_sources
-from lifelong.tokens.rows import ChatSource, WindowSource
-from lifelong.tokens.shards import TokenCache, build_cache, open_cache
+from lifelong.tokens.shards import build_cache, open_cache
 from lifelong.tokens.tokenizer import BPETokenizer
 from lifelong.train.checkpoint import newest_checkpoint, restore
 from lifelong.train.drive import Drive
 from lifelong.train.folder import RunFolder
-from lifelong.train.founding import MEMORY, commit_model
+from lifelong.train.founding import commit_model
+from lifelong.train.interrupts import graceful_interrupts
+from lifelong.train.job import Job, TrainResult, assemble
 from lifelong.train.loop import Plan
-from lifelong.train.optim import build_optimizers, learning_rate, schedule
+from lifelong.train.optim import NEW_EMBEDDINGS, learning_rate
 from lifelong.train.planning import compile_blocks, measure_step, steps_in, steps_of
 
 _LABELS = {"pretrain": "Pretraining", "sft": "Chat tuning"}
 _EVALUATIONS = 10
-
-
-@dataclass(frozen=True)
-class TrainResult:
-    """What a run did. Bits per byte are of the gate split: before the first step, and at the end."""
-
-    out: Path
-    run: Path
-    parameters: int
-    steps: int
-    tokens: int
-    seconds: float
-    before: Score | None
-    after: Score | None
-    peak_memory_bytes: int
-
-    def to_dict(self) -> dict[str, Any]:
-        """Return plain values, as ``--json`` prints them."""
-        return {
-            "out": str(self.out),
-            "run": str(self.run),
-            "parameters": self.parameters,
-            "steps": self.steps,
-            "tokens": self.tokens,
-            "seconds": self.seconds,
-            "tokens_per_second": self.tokens / self.seconds if self.seconds else None,
-            "before": self.before.to_dict() if self.before else None,
-            "after": self.after.to_dict() if self.after else None,
-            "peak_memory_bytes": self.peak_memory_bytes,
-        }
-
-
-@dataclass
-class _Job:
-    """One run, ready to drive: everything that `train` decides and `resume` finds again."""
-
-    out: Path
-    run: RunFolder
-    settings: TrainSettings
-    corpus: Corpus
-    model: Transformer
-    tokenizer: BPETokenizer
-    loader: Loader
-    cache: TokenCache
-    bf16: bool
-
-    @property
-    def domain(self) -> str:
-        return self.settings.domain or ("chat" if self.settings.phase == "sft" else "base")
-
-    def plan(self, total_steps: int = 0) -> Plan:
-        optimizer = self.settings.optimizer
-        return Plan(
-            total_steps=total_steps,
-            optimizers=build_optimizers(self.model, optimizer, bf16=self.bf16),
-            rate=schedule(self.settings.schedule, total_steps, learning_rate(optimizer)),
-            accumulate=self.settings.gradient_accumulation_steps,
-            grad_clip=optimizer.grad_clip,
-            bf16=self.bf16,
-        )
-
-    def measure(self) -> Score:
-        return score(
-            self.model,
-            self.tokenizer,
-            self.corpus.gate,
-            sequence_length=self.loader.sequence_length,
-            max_bytes=self.settings.evaluation.max_bytes,
-        )
 
 
 def train(
@@ -160,9 +88,12 @@ def train(
         else:
             stack.enter_context(writer_lock(out / HOME))
             place = out
+        if settings.optimizer.embedding_scale is None and start is None:
+            optimizer = settings.optimizer.model_copy(update={"embedding_scale": NEW_EMBEDDINGS})
+            settings = settings.model_copy(update={"optimizer": optimizer})
         run = RunFolder.create(place, settings.phase, settings)
         cache = build_cache(corpus.train, words, run.path / "cache" / "train")
-        job = _assemble(out, run, settings, corpus, model, words, cache, pick_precision(device, settings.precision))
+        job = assemble(out, run, settings, corpus, model, words, cache, pick_precision(device, settings.precision))
         steps, facts = _decide(job, data)
         if dry_run:
             return TrainResult(out, run.path, model.config.parameters, steps, 0, 0.0, None, None, peak_memory_bytes())
@@ -195,7 +126,7 @@ def resume(run: Path) -> TrainResult:
         model, words = load_model(checkpoint, device=facts["device"], adapter=None)
         corpus = open_corpus([DataSource.parse(item) for item in facts["data"]], domain=settings.domain or "")
         cache = open_cache(folder.path / "cache" / "train", words)
-        job = _assemble(out, folder, settings, corpus, model, words, cache, facts["precision"])
+        job = assemble(out, folder, settings, corpus, model, words, cache, facts["precision"])
         if facts["compile"].startswith("on"):
             compile_blocks(model, "on", 0.0)
         plan = job.plan(facts["steps"])
@@ -222,30 +153,7 @@ def _train_tokenizer(corpus: Corpus) -> BPETokenizer:
     return BPETokenizer().train(document.text for document in corpus.train)
 
 
-def _assemble(
-    out: Path,
-    run: RunFolder,
-    settings: TrainSettings,
-    corpus: Corpus,
-    model: Transformer,
-    tokenizer: BPETokenizer,
-    cache: TokenCache,
-    precision: str,
-) -> _Job:
-    length = min(settings.sequence_length or model.config.max_seq_len, model.config.max_seq_len)
-    kind = ChatSource if settings.phase == "sft" else WindowSource
-    replayed = []
-    if settings.replay:
-        memory = ReplayMemory.load(out / MEMORY)
-        replayed = replay_sources(memory, tokenizer, run.path / "cache" / "replay", length, settings.replay)
-        if not replayed:
-            progress.note("note: there is no replay memory yet, so nothing is replayed")
-    sources = [(kind(cache, length), 1.0 - settings.replay if replayed else 1.0), *replayed]
-    loader = Loader(sources, batch_size=settings.batch_size, seed=settings.seed)
-    return _Job(out, run, settings, corpus, model, tokenizer, loader, cache, precision == "bf16")
-
-
-def _decide(job: _Job, data: list[str]) -> tuple[int, dict[str, Any]]:
+def _decide(job: Job, data: list[str]) -> tuple[int, dict[str, Any]]:
     """Decide, once, how long the run is and how it computes; say it and return the facts to record."""
     settings, loader = job.settings, job.loader
     rows = settings.batch_size * settings.gradient_accumulation_steps
@@ -285,7 +193,7 @@ def _decide(job: _Job, data: list[str]) -> tuple[int, dict[str, Any]]:
     return steps, facts
 
 
-def _drive(job: _Job, plan: Plan, *, start: int, before: Score | None) -> TrainResult:
+def _drive(job: Job, plan: Plan, *, start: int, before: Score | None) -> TrainResult:
     every = job.settings.evaluation.every_steps or max(1, plan.total_steps // _EVALUATIONS)
     drive = Drive(
         run=job.run,
@@ -297,8 +205,15 @@ def _drive(job: _Job, plan: Plan, *, start: int, before: Score | None) -> TrainR
         checkpoint_minutes=job.settings.checkpoint.every_minutes,
         keep=job.settings.checkpoint.keep,
     )
-    seconds = drive.steps(job.model, job.loader, plan, start=start)
-    after = job.measure() if job.corpus.gate else None
+    with graceful_interrupts() as stop:
+        seconds = drive.steps(job.model, job.loader, plan, stop, start=start)
+        result = _finish(job, plan, seconds, before, drive.final)
+    if stop.requested:  # after the last step: what was left to do is done
+        raise Interrupted("interrupted when the run had just ended; the model is written", where=str(job.out))
+    return result
+
+
+def _finish(job: Job, plan: Plan, seconds: float, before: Score | None, after: Score | None) -> TrainResult:
     rows = job.run.metrics()
     result = TrainResult(
         out=job.out,

@@ -13,23 +13,15 @@ from pathlib import Path
 from typing import Any
 
 from lifelong import progress
-from lifelong.errors import LifelongError
+from lifelong.errors import Interrupted, LifelongError
 from lifelong.files import read_json, write_json
+from lifelong.quickstart.closing import chat_line, show, write_page
 
 NOTES = "quickstart.json"
 # Shares of the time that is left once text and tokenizer are there. What remains is for measuring and drawing.
 PRETRAIN, CHAT, LESSON = 0.42, 0.15, 0.15
 ROWS, LENGTH, VOCABULARY = 8, 256, 4096
 MEASURED_BYTES = 50_000
-PROMPTS = {
-    "documentation": "Return the name of the",
-    "source code": "def read(self, size=-1):\n    ",
-}
-CAVEAT = (
-    "A model of this size, trained for minutes, writes English that looks like a docstring and gets facts wrong. "
-    "Knowing things takes far more text than this: the way there is a pretrained base (lifelong train --base MODEL; "
-    "Llama and Qwen3 directories so far, with the chat tokens of this tokenizer)."
-)
 
 
 def run(out: Path, minutes: float = 5.0, seed: int = 0) -> dict[str, Any]:
@@ -49,7 +41,7 @@ def run(out: Path, minutes: float = 5.0, seed: int = 0) -> dict[str, Any]:
         "chat": story.chat,
         "lesson": story.lesson,
         "naive": story.naive,
-        "report": story.report,
+        "report": lambda: write_page(out, story.notes),
     }
     if all(name in story.notes for name in steps):
         progress.note(f"This quickstart is finished. Delete {out} to run it anew.")
@@ -58,9 +50,14 @@ def run(out: Path, minutes: float = 5.0, seed: int = 0) -> dict[str, Any]:
             continue
         progress.note(f"[{number}/{len(steps)}] {_TITLES[name]}")
         began = time.perf_counter()
-        result = step()
+        try:
+            result = step()
+        except (KeyboardInterrupt, Interrupted) as stopped:
+            raise Interrupted(
+                "interrupted; what was finished is kept", fix=f"Go on with: lifelong quickstart --out {out}"
+            ) from stopped
         story.finish(name, {**result, "wall_seconds": round(time.perf_counter() - began, 1)})
-    story.show()
+    show(story.notes)
     return story.notes
 
 
@@ -152,9 +149,9 @@ class _Story:
             "chat",
         )
         after = self._judge_chat()
-        self.notes["chat"] = {**result, "judged_before": before, "judged_after": after}
-        progress.note(f"  {self._chat_line()}")
-        return self.notes["chat"]  # type: ignore[no-any-return]
+        judged = {**result, "judged_before": before, "judged_after": after}
+        progress.note(f"  {chat_line(judged)}")
+        return judged
 
     def _common(self) -> dict[str, Any]:
         return {
@@ -187,7 +184,10 @@ class _Story:
 
     def lesson(self) -> dict[str, Any]:
         if not self.copy.exists():
-            shutil.copytree(self.model, self.copy, ignore=shutil.ignore_patterns("runs", ".lock"))
+            unfinished = self.copy.with_name(f".{self.copy.name}.tmp")
+            shutil.rmtree(unfinished, ignore_errors=True)
+            shutil.copytree(self.model, unfinished, ignore=shutil.ignore_patterns("runs", ".lock"))
+            unfinished.replace(self.copy)
         return self._learn(self.model, minutes=self.left() * LESSON)
 
     def naive(self) -> dict[str, Any]:
@@ -221,122 +221,3 @@ class _Story:
         assert result is not None  # only a dry run returns nothing
         progress.note("\n".join(f"  {line}" for line in result.summary().splitlines()))
         return result.to_dict()
-
-    def report(self) -> dict[str, Any]:
-        from lifelong.evaluate.baselines import baselines
-        from lifelong.evaluate.matrix import Matrix
-        from lifelong.generate.chat import ChatSession
-        from lifelong.generate.engine import generate
-        from lifelong.model.directory import load_model
-        from lifelong.report.html import write_report
-        from lifelong.report.plots import loss_curves, matrix_picture
-        from lifelong.text import load_prepared
-        from lifelong.train.folder import RunFolder
-
-        before, tokenizer = load_model(self.model, adapter=None)
-        after, _ = load_model(self.model)
-        samples = [
-            {
-                "title": title,
-                "prompt": prompt,
-                "before": generate(before, tokenizer, prompt, max_tokens=60, seed=self.seed)[0],
-                "after": generate(after, tokenizer, prompt, max_tokens=60, seed=self.seed)[0],
-            }
-            for title, prompt in PROMPTS.items()
-        ]
-        answers = []
-        asked = load_prepared(self.data("chat")).test
-        for document in asked[:: max(1, len(asked) // 10)][:10]:
-            question, truth = (turn["content"] for turn in (document.messages or ())[:2])
-            answer = ChatSession(after, tokenizer, temperature=0.0, max_tokens=80).ask(question)
-            answers.append({"question": question, "answer": answer, "truth": truth})
-        simple = {}
-        for name in ("prose", "chat", "code"):
-            corpus = load_prepared(self.data(name))
-            simple[name] = baselines(corpus.train, corpus.test, tokenizer)
-        matrix = Matrix.from_dict(self.notes["lesson"]["matrix"])
-        naive = Matrix.from_dict(self.notes["naive"]["matrix"])
-        runs = {
-            _TITLES[name].partition(":")[0]: RunFolder(Path(self.notes[name]["run"])).metrics()
-            for name in ("pretrain", "chat", "lesson")
-        }
-        place = self.out / "report"
-        place.mkdir(exist_ok=True)
-        for name in ("pretrain", "chat", "lesson"):
-            rows = RunFolder(Path(self.notes[name]["run"])).metrics()
-            loss_curves(rows, place / f"{name}.png", title=_TITLES[name].partition(":")[0])
-        matrix_picture(matrix, place / "matrix.png", beside=naive)
-        content = {
-            "facts": self._facts(),
-            "baselines": simple,
-            "samples": samples,
-            "answers": answers,
-            "choices": self.notes["chat"]["judged_after"]["ranking"],
-            "next_commands": self._next(),
-        }
-        notes = [CAVEAT, self._chat_line()]
-        write_report(
-            place / "index.html",
-            title="lifelong quickstart",
-            runs=runs,
-            matrix=matrix,
-            beside={"naive fine-tuning": naive},
-            notes=notes,
-            **content,
-        )
-        return {"page": str(place / "index.html"), **content}
-
-    def _facts(self) -> dict[str, str]:
-        pretrain, chat, lesson = (self.notes[name] for name in ("pretrain", "chat", "lesson"))
-        seconds = sum(note.get("wall_seconds", 0.0) for note in self.notes.values() if isinstance(note, dict))
-        return {
-            "parameters": f"{pretrain['parameters']:,}",
-            "pretrained on": f"{pretrain['tokens']:,} tokens",
-            "chat tuned on": f"{chat['tokens']:,} tokens of answers",
-            "taught": f"{lesson['tokens']:,} tokens (half of them replay)",
-            "speed": f"{pretrain['tokens_per_second']:,.0f} tokens/s",
-            "time": progress.spell_seconds(seconds),
-        }
-
-    def _chat_line(self) -> str:
-        before, after = (self.notes["chat"][f"judged_{when}"] for when in ("before", "after"))
-        return (
-            f"Chat tuning took held-out answers from {before['bits_per_byte']:.3f} to {after['bits_per_byte']:.3f} "
-            f"bits per byte. The true answer was the likeliest of four in {before['ranking']['accuracy']:.0%} of "
-            f"questions before and {after['ranking']['accuracy']:.0%} after (chance: 25%)."
-        )
-
-    def _next(self) -> list[str]:
-        return [
-            f"lifelong chat {self.model}",
-            f'lifelong generate {self.model} --prompt "Return the"',
-            f"lifelong learn {self.model} YOUR_FILES --domain mine",
-            f"lifelong matrix {self.model}",
-            f"lifelong rollback {self.model}",
-        ]
-
-    def show(self) -> None:
-        """Print what came out, for the person at the terminal."""
-        from rich.console import Console
-
-        from lifelong.evaluate.matrix import Matrix
-
-        console = Console(stderr=True)
-        report = self.notes["report"]
-        lesson, naive = (Matrix.from_dict(self.notes[name]["matrix"]) for name in ("lesson", "naive"))
-        console.print("\nBits per byte on held-out text, before and after the lesson:")
-        console.print(lesson.to_table())
-        console.print("The same text taught naively:")
-        console.print(naive.to_table())
-        for domain, values in report["baselines"].items():
-            own = lesson.bpb[-1][lesson.domains.index(domain)]
-            print_values = ", ".join(f"{name} {value:.2f}" for name, value in values.items())
-            console.print(f"  {domain}: this model {own:.2f}; {print_values}", highlight=False)
-        console.print("\nIts first ten answers, unselected:")
-        for item in report["answers"]:
-            console.print(f"  Q {item['question']}\n  A {item['answer']}\n", markup=False, highlight=False)
-        for item in report["samples"]:
-            console.print(f"  [{item['title']}] {item['prompt']}{item['after']}\n", markup=False, highlight=False)
-        console.print(f"{CAVEAT}\n\nThe report: {report['page']}\nNext:", highlight=False)
-        for line in report["next_commands"]:
-            console.print(f"  {line}", markup=False, highlight=False)

@@ -1,0 +1,76 @@
+"""Recording a lesson, and switching the model to it if it is kept."""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+
+from lifelong.files import write_json
+from lifelong.learn.lesson import Lesson, LessonResult
+from lifelong.model.adapters import save_adapter
+from lifelong.model.directory import fingerprint, model_card, write_model_files
+from lifelong.model.store import HOME
+from lifelong.text.document import Document
+from lifelong.train.founding import stage_domain, write_state
+
+
+def commit_lesson(lesson: Lesson, result: LessonResult) -> None:
+    """Record the lesson; switch the model to it only if it was accepted."""
+    settings, store = lesson.settings, lesson.store
+    record = f"{HOME}/sessions/{result.session:04d}-{settings.domain}.json"
+    event = {
+        "event": "lesson",
+        "session": result.session,
+        "domain": settings.domain,
+        "accepted": result.accepted,
+        "mode": settings.mode,
+        "adapter": lesson.name if lesson.adapter else None,
+        "run": result.run.relative_to(lesson.root).as_posix(),
+        "reasons": result.decision.reasons,
+    }
+    with store.staging() as staged:
+        if result.accepted:
+            _stage_model(lesson, result, staged)
+        facts = {
+            **result.to_dict(),
+            "model": None,
+            "run": event["run"],
+            "data_sha256": _digest(lesson.corpus.train),
+            "settings": settings.model_dump(mode="json"),
+            "flops": result.tokens * lesson.model.config.flops_per_token(lesson.sequence_length),
+        }
+        write_json(staged / record, facts)
+        dropped = (f"{HOME}/adapters/",) if result.accepted and not lesson.adapter else ()
+        store.commit(staged, event, remove=dropped)
+
+
+def _stage_model(lesson: Lesson, result: LessonResult, staged: Path) -> None:
+    settings, state = lesson.settings, lesson.store.state()
+    known = list(state.get("domains", []))
+    if lesson.adapter:
+        save_adapter(lesson.model, lesson.adapter, staged / HOME / "adapters" / lesson.name)
+    else:
+        write_model_files(lesson.model, lesson.tokenizer, staged)
+    facts = stage_domain(
+        staged, lesson.store, lesson.corpus, settings.domain, capacity=settings.replay_buffer_size, seed=settings.seed
+    )
+    domains = known if settings.domain in known else [*known, settings.domain]
+    state.update(
+        format=1,
+        domains=domains,
+        active_adapter=lesson.name if lesson.adapter else None,
+        memory=facts["memory"],
+        matrix=result.matrix.to_dict(),
+    )
+    if not lesson.adapter:
+        state["base_fingerprint"] = fingerprint(lesson.model)
+    write_state(staged, state)
+    card = {"domains": ", ".join(domains), "active adapter": state["active_adapter"], "matrix": result.matrix.to_dict()}
+    (staged / "README.md").write_text(model_card(lesson.root.name, card), encoding="utf-8")
+
+
+def _digest(documents: list[Document]) -> str:
+    digest = hashlib.sha256()
+    for document in documents:
+        digest.update(document.text.encode("utf-8") + b"\0")
+    return digest.hexdigest()

@@ -1,0 +1,1 @@
+"""The whole story in one command, on text that every machine has."""
