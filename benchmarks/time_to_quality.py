@@ -136,7 +136,9 @@ def main() -> None:
     parser.add_argument("--bar-tokens", type=int, default=1_200_000, help="tokens that nanoGPT's recipe is given")
     parser.add_argument("--bar", type=float, metavar="BPB", help="bits per byte to reach, instead of running nanoGPT's")
     parser.add_argument("--nanogpt-warmup", type=int, default=100, help="its documented value")
-    parser.add_argument("--budgets", type=int, nargs="+", default=[60, 75, 90, 110, 140, 200, 400], help="steps of our recipe")
+    parser.add_argument(
+        "--budgets", type=int, nargs="+", default=[60, 75, 90, 110, 140, 200, 400], help="steps of our recipe"
+    )
     parser.add_argument("--rows", type=int, default=8, help="rows of a step of our recipe: the trainer's default")
     parser.add_argument("--all-budgets", action="store_true", help="do not stop at the first budget that is enough")
     parser.add_argument("--ablate", action="store_true", help="also without Muon, without the zero start, without both")

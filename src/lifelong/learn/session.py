@@ -170,8 +170,11 @@ def _plan(lesson: Lesson) -> tuple[Loader, Plan, float]:
 
 
 def _rate(lesson: Lesson) -> float:
-    """A model trained here is small and takes a high rate; a loaded one a low one."""
-    return 1e-3 if lesson.store.state().get("peak_learning_rate") else 2e-4
+    """Warm up again to the highest rate that the model was trained at (Ibrahim et al. 2024, arXiv:2403.08763).
+
+    A model that was not trained here is likely a large one, and takes a low rate.
+    """
+    return float(lesson.store.state().get("peak_learning_rate") or 2e-4)
 
 
 def _teach(lesson: Lesson, loader: Loader, plan: Plan, step_seconds: float) -> LessonResult:

@@ -29,7 +29,9 @@ class LearnSettings(NamedSettings):
     epochs: float | None = Field(default=None, gt=0, description="Passes over the text (default: 3).")
     steps: int | None = Field(default=None, gt=0, description="Optimizer steps, instead of epochs.")
     minutes: float | None = Field(default=None, gt=0, description="Time to train, instead of epochs.")
-    learning_rate: float | None = Field(default=None, gt=0, description="Peak learning rate (default: by mode).")
+    learning_rate: float | None = Field(
+        default=None, gt=0, description="Peak learning rate (default: the one that the model was trained at)."
+    )
     batch_size: int = Field(default=8, gt=0, description="Rows in one forward pass.")
     gradient_accumulation_steps: int = Field(default=1, gt=0, description="Forward passes in one optimizer step.")
     sequence_length: int | None = Field(default=None, gt=0, description="Tokens in a row (default: the model's).")

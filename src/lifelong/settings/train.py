@@ -41,7 +41,7 @@ class OptimizerSettings(Settings):
     embedding_scale: float | None = Field(
         default=None,
         gt=0,
-        description="AdamW's rate for embeddings and norms beside Muon, over the peak rate (new model: 5, else 1).",
+        description="AdamW's rate for embeddings and norms beside Muon, over the peak rate (new model: 8, else 1).",
     )
     grad_clip: float = Field(default=1.0, ge=0, description="Largest norm of all gradients together; 0 turns it off.")
 

@@ -66,7 +66,7 @@ def commit_model(
             "base_fingerprint": fingerprint(model),
             "domains": domains,
             "active_adapter": None,
-            "peak_learning_rate": rate,
+            "peak_learning_rate": max(rate, state.get("peak_learning_rate", 0.0)),
             "memory": facts["memory"],
         }
         write_state(staged, state)

@@ -15,7 +15,7 @@ from lifelong.settings.train import OptimizerSettings, ScheduleSettings
 # Coefficients of the quintic iteration in Keller Jordan's Muon (https://kellerjordan.github.io/posts/muon/).
 _A, _B, _C = 3.4445, -4.7750, 2.0315
 # Embeddings that begin at random gain from a higher rate; those of a trained model only forget faster.
-NEW_EMBEDDINGS = 5.0
+NEW_EMBEDDINGS = 8.0
 _FIRST_MOMENTUM, _MOMENTUM_STEPS = 0.85, 300
 
 
