@@ -19,7 +19,7 @@ from lifelong.quickstart.closing import chat_line, show, write_page
 
 NOTES = "quickstart.json"
 # Shares of the time that is left once text and tokenizer are there. What remains is for measuring and drawing.
-PRETRAIN, CHAT, LESSON = 0.46, 0.16, 0.12
+PRETRAIN, CHAT, LESSON = 0.42, 0.15, 0.12
 ROWS, LENGTH, VOCABULARY = 8, 256, 4096
 MEASURED_BYTES = 40_000
 
