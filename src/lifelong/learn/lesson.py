@@ -55,7 +55,9 @@ class LessonResult:
 
     def summary(self) -> str:
         """Return a few lines for the screen."""
-        word = "kept" if self.accepted else "undone: the model is as it was"
+        word = "kept" if self.decision.accepted else "kept all the same, as asked for"
+        if not self.accepted:
+            word = "undone: the model is as it was"
         return "\n".join(
             [f"Lesson {self.session} ({self.domain}) {word}.", *(f"  {line}" for line in self.decision.reasons)]
         )
