@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +32,7 @@ class Document:
         weight: how much more (or less) than others it counts in a mixture.
         messages: a chat's messages, each with ``role`` (system, user, assistant) and ``content``.
         line: the line of a row in a file of rows, counted from 1.
+        meta: facts beside the text (front matter, title, ids of the source); never trained on.
     """
 
     text: str
@@ -42,6 +43,7 @@ class Document:
     weight: float = 1.0
     messages: tuple[dict[str, str], ...] | None = None
     line: int | None = None
+    meta: dict[str, Any] = field(default_factory=dict)
 
     @property
     def place(self) -> str:
@@ -57,7 +59,8 @@ class Document:
         """Return the row that a prepared directory holds; `from_row` reads it back."""
         content: dict[str, Any] = {"messages": list(self.messages)} if self.messages else {"text": self.text}
         facts = {"source": self.source, "name": self.name, "kind": self.kind, "domain": self.domain}
-        return {**content, **facts, "weight": self.weight} | ({"line": self.line} if self.line else {})
+        rest = {"line": self.line} if self.line else {}
+        return {**content, **facts, "weight": self.weight, **rest} | ({"meta": self.meta} if self.meta else {})
 
     @classmethod
     def from_row(cls, row: Mapping[str, Any]) -> Document:
@@ -65,7 +68,22 @@ class Document:
         messages = tuple(row["messages"]) if "messages" in row else None
         text = row["text"] if messages is None else join_messages(messages)
         facts = {key: row[key] for key in ("source", "name", "kind", "domain", "weight")}
-        return cls(text=text, messages=messages, line=row.get("line"), **facts)
+        return cls(text=text, messages=messages, line=row.get("line"), meta=row.get("meta", {}), **facts)
+
+
+class BadInput(LifelongError):
+    """Something in a user's file that cannot be read.
+
+    Args:
+        rule: the short name under which `validate` counts it, such as ``bad-json``.
+        fatal: nothing more of this file can be read; otherwise reading goes on with the next row.
+    """
+
+    def __init__(
+        self, rule: str, what: str, *, where: str | None = None, fix: str | None = None, fatal: bool = False
+    ) -> None:
+        self.rule, self.fatal = rule, fatal
+        super().__init__(what, where=where, fix=fix)
 
 
 def join_messages(messages: tuple[dict[str, str], ...]) -> str:
