@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 from lifelong import progress
@@ -12,7 +13,7 @@ from lifelong.text.memory import read_slice
 from lifelong.tokens.tokenizer import BPETokenizer
 from lifelong.train.founding import slice_path
 
-Slices = dict[str, list[Document]]
+Slices = dict[str, Sequence[Document]]
 
 
 def read_slices(root: Path, domains: list[str], split: str) -> Slices:
