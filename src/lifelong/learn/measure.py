@@ -18,7 +18,7 @@ Slices = dict[str, Sequence[Document]]
 
 def read_slices(root: Path, domains: list[str], split: str) -> Slices:
     """Return the frozen ``split`` slice of each domain that has one with text in it."""
-    found = {}
+    found: Slices = {}
     for domain in domains:
         path = root / slice_path(domain, split)
         if path.is_file() and (documents := read_slice(path)):
