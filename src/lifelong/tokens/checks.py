@@ -15,7 +15,8 @@ from lifelong.files import read_json
 from lifelong.text.document import ROLES, Document
 from lifelong.text.validation.checker import percentiles, rounded
 from lifelong.text.validation.report import Findings
-from lifelong.tokens.tokenizer import END_OF_TURN, ROLE_TOKENS, BPETokenizer
+from lifelong.tokens.base import Tokenizer
+from lifelong.tokens.loading import load_tokenizer
 
 _BATCH = 1_000_000  # characters that are encoded at once
 # A tokenizer trained on text of a kind spells 0 to 2% of it in fragments of characters; on a script it never saw, most.
@@ -31,7 +32,7 @@ class TokenChecks:
         max_length: tokens of a row; conversations are cut there. None: nothing is cut.
     """
 
-    def __init__(self, tokenizer: BPETokenizer, max_length: int | None = None) -> None:
+    def __init__(self, tokenizer: Tokenizer, max_length: int | None = None) -> None:
         self.tokenizer, self.max_length = tokenizer, max_length
         self._texts: list[tuple[Document, str]] = []
         self._chats: list[tuple[Document, str]] = []
@@ -79,17 +80,17 @@ class TokenChecks:
     def _encode(self, findings: Findings) -> None:
         texts, chats = self._texts, self._chats
         self._texts, self._chats, self._waiting = [], [], 0
-        for (document, where), ids in zip(
-            texts, self.tokenizer.encode_batch([document.text for document, _ in texts]), strict=True
-        ):
-            self._measure(document, where, ids, findings)
+        flat, lengths = self.tokenizer.encode_flat([document.text for document, _ in texts])
+        ends = np.cumsum(lengths)
+        for (document, where), length, end in zip(texts, lengths, ends, strict=True):
+            self._measure(document, where, flat[end - length : end], findings)
         encoded = self.tokenizer.encode_chat_batch([document.messages or () for document, _ in chats])
         for (document, where), (ids, trained) in zip(chats, encoded, strict=True):
-            self._measure(document, where, ids, findings)
+            self._measure(document, where, np.array(ids, dtype=np.uint32), findings)
             self._check_chat(where, ids, trained, findings)
 
-    def _measure(self, document: Document, where: str, ids: list[int], findings: Findings) -> None:
-        fragments = int(self._fragments[ids].sum()) if ids else 0
+    def _measure(self, document: Document, where: str, ids: npt.NDArray[np.uint32], findings: Findings) -> None:
+        fragments = int(self._fragments[ids].sum())
         self._count["tokens"] += len(ids)
         self._count["bytes"] += document.bytes
         self._count["fragments"] += fragments
@@ -116,7 +117,7 @@ class TokenChecks:
         findings.add("over-long", where, f"{len(ids):,} tokens, {lost:,} are cut off ({lost / len(ids):.0%})")
 
 
-def check_template(path: str | Path, findings: Findings) -> None:
+def check_template(path: str | Path, tokenizer: Tokenizer, findings: Findings) -> None:
     """Report turn tokens that the chat template of a tokenizer directory never writes; one without is passed over.
 
     The template is the one that other programs will use: without a turn token in it, they would speak to the model in
@@ -132,7 +133,7 @@ def check_template(path: str | Path, findings: Findings) -> None:
     except Exception as error:  # a template is a program: it may raise anything
         findings.add("turn-token-missing", where, f"the chat template cannot be run: {error}")
         return
-    for token in (*ROLE_TOKENS.values(), END_OF_TURN):
+    for token in tokenizer.special.spellings[1:]:
         if token not in written:
             findings.add("turn-token-missing", where, f"{token} is never written", kind=token)
 
@@ -167,18 +168,18 @@ def longest_row(path: str | Path) -> int | None:
     return length if isinstance(length, int) else None
 
 
-def load_for_checks(path: str | Path, findings: Findings) -> BPETokenizer | None:
+def load_for_checks(path: str | Path, findings: Findings) -> Tokenizer | None:
     """Return the tokenizer of a directory; where it lacks a turn token that is a finding, and there is none.
 
     Raises:
         LifelongError: there is no tokenizer, or it cannot be read.
     """
     try:
-        tokenizer = BPETokenizer.load(path)
+        tokenizer = load_tokenizer(path)
     except LifelongError as error:
         if "lacks the special tokens" not in error.what:
             raise
         findings.add("turn-token-missing", error.where or str(path), error.what)
         return None
-    check_template(path, findings)
+    check_template(path, tokenizer, findings)
     return tokenizer

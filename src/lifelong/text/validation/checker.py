@@ -9,12 +9,12 @@ from typing import Any, Protocol
 from lifelong.text.document import BadInput, Document
 from lifelong.text.validation.conversations import conversation_problems
 from lifelong.text.validation.language import SAMPLE, Languages
-from lifelong.text.validation.quality import garbled, open_fence, prose_problems, without_fences
+from lifelong.text.validation.quality import garbled, open_fence, prose_of, prose_problems
 from lifelong.text.validation.repeats import Repeats
 from lifelong.text.validation.report import Findings, ValidationReport
 from lifelong.text.validation.secrets import find_secrets, mask, redact
 
-PERCENTILES = (1, 5, 50, 95, 99, 100)
+PERCENTILES = {1: "p1", 5: "p5", 50: "p50", 95: "p95", 99: "p99", 100: "longest"}
 _SNIPPET = 60  # characters
 _WIDE = 400  # characters around a snippet in which secrets are masked, so that none is cut in two and shown
 
@@ -74,7 +74,7 @@ class Checker:
             value = document.text[hit.start : hit.end]
             self.findings.add(hit.rule, where(document, hit.start), f"{hit.kind} {mask(value)}", kind=hit.kind)
         place = where(document)
-        self._repeats.see(document, split, place, snippet(document.text), self.findings)
+        self._repeats.see(document, split, place, lambda: snippet(document.text), self.findings)
         self._languages.see(document, source)
         if self.tokens is not None:
             self.tokens.see(document, place, self.findings)
@@ -128,8 +128,8 @@ class Checker:
             if document.kind != "text" and "#" not in document.name and (at := open_fence(content)) is not None:
                 self.findings.add("unbalanced-fence", where(document, at), lambda: snippet(content, at))  # noqa: B023
         if found := garbled(text):
-            self.findings.add("mojibake", where(document, found[0]), lambda: redact(found[1]))  # noqa: B023
-        for rule, problem in prose_problems(without_fences(text)):
+            self.findings.add("mojibake", where(document, found[0]), lambda: redact(found[1]))
+        for rule, problem in prose_problems(prose_of(text)):
             if rule == "repetition" or not document.messages:  # answers may well be numbers, symbols, lists
                 self.findings.add(rule, where(document), redact(problem))
 
@@ -156,16 +156,17 @@ def rounded(length: int) -> int:
     """Round to three digits: percentiles err by half a percent, and the memory for them is bounded."""
     if length < 1000:
         return length
-    step = 10 ** (len(str(length)) - 3)
+    step: int = 10 ** (len(str(length)) - 3)
     return length // step * step
 
 
 def percentiles(lengths: Counter[int]) -> dict[str, int]:
     """Return the percentiles of counted lengths (nearest rank)."""
-    total, found, seen = lengths.total(), {}, 0
+    found: dict[str, int] = {}
+    total, seen = lengths.total(), 0
     wanted = list(PERCENTILES)
     for length in sorted(lengths):
         seen += lengths[length]
         while wanted and seen * 100 >= wanted[0] * total:
-            found[f"p{wanted.pop(0)}"] = length
+            found[PERCENTILES[wanted.pop(0)]] = length
     return found

