@@ -162,7 +162,7 @@ class _Stream:
 
         def dropped(problem: BadInput) -> None:
             hand_on(problem)
-            _note(entry["dropped"], f"unreadable ({problem.rule})", problem.where or entry["path"])
+            note_example(entry["dropped"], f"unreadable ({problem.rule})", problem.where or entry["path"])
 
         return dropped
 
@@ -174,7 +174,7 @@ class _Stream:
         entry["bytes_read"] += document.bytes
         document, changes = clean(document)
         for reason, count in changes.items():
-            _note(entry["changed"], reason, document.place, count)
+            note_example(entry["changed"], reason, document.place, count)
         if self.domain:
             document = dataclasses.replace(document, domain=self.domain)
         pieces = [document] if whole or document.bytes <= LONG or not _can_cut(document) else list(cut(document))
@@ -183,7 +183,7 @@ class _Stream:
             entry["cut"]["pieces"] += len(pieces)
         for piece in pieces:
             if found := self._reason(piece):
-                _note(entry["dropped"], *found)
+                note_example(entry["dropped"], *found)
                 continue
             entry["kept"] += 1
             entry["bytes"] += piece.bytes
@@ -264,7 +264,8 @@ def _can_cut(document: Document) -> bool:
     return not document.messages and document.line is None and not piece_of(document.name)[1]
 
 
-def _note(counts: dict[str, Any], reason: str, example: str, count: int = 1) -> None:
+def note_example(counts: dict[str, Any], reason: str, example: str, count: int = 1) -> None:
+    """Count something under its reason, and keep the first few examples."""
     entry = counts.setdefault(reason, {"count": 0, "examples": []})
     entry["count"] += count
     if len(entry["examples"]) < _EXAMPLES and example not in entry["examples"]:
