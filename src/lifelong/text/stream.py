@@ -18,7 +18,16 @@ from lifelong.text.document import BadInput, DataSource, Document
 from lifelong.text.duplicates import THRESHOLD, NearDuplicates
 from lifelong.text.prepared import is_prepared, read_split
 from lifelong.text.readers import Listing, list_files, read_file
-from lifelong.text.splitting import FEW_KEYS, SPLITS, assign, check_split, position, split_key, threshold_split
+from lifelong.text.splitting import (
+    FEW_KEYS,
+    SPLITS,
+    assign,
+    check_split,
+    named_splits,
+    position,
+    split_key,
+    threshold_split,
+)
 
 Source = DataSource | str | Path
 # Called with (files done, files in all).
@@ -86,18 +95,22 @@ def stream_splits(
     for source in ready:
         for split, document in stream.prepared(source):
             yield stream.count(split, document)
-    total, done = sum(len(listing.files) for _, listing in raw), 0
+    files = [
+        (file, entry) for source, listing in raw for entry in [stream.entry(source, listing)] for file in listing.files
+    ]
+    named = named_splits(file.path for file, _ in files if file.kind not in ("code", "markdown"))
+    stream.named = {str(path): splits for path, splits in named.items()}
+    if named:
+        stream.report["warnings"].append(f"files keep the split they name: {', '.join(sorted(map(str, named)))}")
+    # Test before gate before train: of two copies, the one that must stay unseen is kept.
+    files.sort(key=lambda item: -SPLITS.index(named.get(item[0].path, SPLITS)[0]))
 
     def documents() -> Iterator[Document]:
-        nonlocal done
-        for source, listing in raw:
-            entry = stream.entry(source, listing)
-            for file in listing.files:
-                for document in read_file(file, stream.problems(entry)):
-                    yield from stream.accept(document, entry)
-                done += 1
-                if progress:
-                    progress(done, total)
+        for done, (file, entry) in enumerate(files, start=1):
+            for document in read_file(file, stream.problems(entry)):
+                yield from stream.accept(document, entry)
+            if progress:
+                progress(done, len(files))
 
     for split, document in _assign(documents(), stream, fractions, seed):
         yield stream.count(split, document)
@@ -122,13 +135,12 @@ def _assign(
         splits = assign((stream.key(document) for document in held), fractions, seed)
         stream.few = len(splits) < FEW_KEYS
         for document in held:
-            yield document.meta.get("split") or splits[stream.key(document)], document
+            yield stream.place(document, splits[stream.key(document)])
         return
     stream.few = False
     for source in (held, rest):
         for document in source:
-            place = position(stream.key(document), seed)
-            yield document.meta.get("split") or threshold_split(place, fractions), document
+            yield stream.place(document, threshold_split(position(stream.key(document), seed), fractions))
 
 
 class _Stream:
@@ -140,6 +152,7 @@ class _Stream:
         self.near = NearDuplicates(near) if near else None
         self.on_problem: OnProblem | None = None
         self.on_document: Callable[[Document], None] | None = None
+        self.named: dict[str, tuple[str, ...]] = {}
         self.few = self.alone = False
         report |= {"sources": [], "warnings": [], "splits": {name: {"documents": 0, "bytes": 0} for name in SPLITS}}
 
@@ -162,7 +175,7 @@ class _Stream:
 
         def dropped(problem: BadInput) -> None:
             hand_on(problem)
-            _note(entry["dropped"], f"unreadable ({problem.rule})", problem.where or entry["path"])
+            note_example(entry["dropped"], f"unreadable ({problem.rule})", problem.where or entry["path"])
 
         return dropped
 
@@ -174,7 +187,7 @@ class _Stream:
         entry["bytes_read"] += document.bytes
         document, changes = clean(document)
         for reason, count in changes.items():
-            _note(entry["changed"], reason, document.place, count)
+            note_example(entry["changed"], reason, document.place, count)
         if self.domain:
             document = dataclasses.replace(document, domain=self.domain)
         pieces = [document] if whole or document.bytes <= LONG or not _can_cut(document) else list(cut(document))
@@ -183,7 +196,7 @@ class _Stream:
             entry["cut"]["pieces"] += len(pieces)
         for piece in pieces:
             if found := self._reason(piece):
-                _note(entry["dropped"], *found)
+                note_example(entry["dropped"], *found)
                 continue
             entry["kept"] += 1
             entry["bytes"] += piece.bytes
@@ -218,6 +231,14 @@ class _Stream:
 
     def key(self, document: Document) -> str:
         return split_key(document, self.split_by, alone=self.alone)
+
+    def place(self, document: Document, by_hash: str) -> tuple[str, Document]:
+        """Return a document with its split: what its file's name or its data set says, or else what the hash says."""
+        if split := document.meta.get("split"):
+            meta = {key: value for key, value in document.meta.items() if key != "split"}
+            return split, dataclasses.replace(document, meta=meta)
+        allowed = self.named.get(document.source, SPLITS)
+        return by_hash if by_hash in allowed else allowed[0], document
 
     def cut_up(self, documents: list[Document]) -> list[Document]:
         """Cut the texts of a corpus that has too few names to be split."""
@@ -264,7 +285,8 @@ def _can_cut(document: Document) -> bool:
     return not document.messages and document.line is None and not piece_of(document.name)[1]
 
 
-def _note(counts: dict[str, Any], reason: str, example: str, count: int = 1) -> None:
+def note_example(counts: dict[str, Any], reason: str, example: str, count: int = 1) -> None:
+    """Count something under its reason, and keep the first few examples."""
     entry = counts.setdefault(reason, {"count": 0, "examples": []})
     entry["count"] += count
     if len(entry["examples"]) < _EXAMPLES and example not in entry["examples"]:
