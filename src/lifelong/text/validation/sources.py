@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
@@ -10,15 +9,10 @@ from pathlib import Path
 from lifelong.errors import LifelongError
 from lifelong.text.document import DataSource, Document
 from lifelong.text.prepared import check_prepared, is_prepared, stored_split
-from lifelong.text.readers import SourceFile, list_files, read_file
-from lifelong.text.splitting import SPLITS
+from lifelong.text.readers import list_files, read_file
+from lifelong.text.splitting import SPLITS, named_splits
 from lifelong.text.validation.checker import Checker
 
-# How people name the files of their splits: `train.jsonl` and `test.jsonl` side by side are checked as such.
-_SPLIT_NAMES = {
-    **{"train": "train", "training": "train", "test": "test"},
-    **dict.fromkeys(("val", "valid", "validation", "dev", "gate"), "gate"),
-}
 Progress = Callable[[int, int], None]
 
 
@@ -64,12 +58,6 @@ def _parts(source: DataSource, checker: Checker) -> Iterator[tuple[str, str, Cal
             yield str(source.path), split, partial(stored_split, path, split)
         return
     files = list_files(source).files
-    # `test.rst` alone is a page about tests: only where train lies beside it, the names are those of splits.
-    train = {file.path.parent for file in files if _split_of(file) == "train"}
+    named = named_splits(file.path for file in files if file.kind not in ("code", "markdown"))
     for file in files:
-        split = _split_of(file) if file.path.parent in train else ""
-        yield str(source.path), split, partial(read_file, file, checker.problem)
-
-
-def _split_of(file: SourceFile) -> str:
-    return _SPLIT_NAMES.get(re.split(r"[._-]", file.path.name.lower())[0], "") if file.kind != "code" else ""
+        yield str(source.path), named.get(file.path, ("",))[0], partial(read_file, file, checker.problem)
