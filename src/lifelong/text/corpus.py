@@ -6,6 +6,7 @@ Nothing is dropped silently: the report counts every document that was read, kep
 from __future__ import annotations
 
 import dataclasses
+import functools
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -13,9 +14,10 @@ from typing import Any
 
 from lifelong.errors import LifelongError
 from lifelong.text.cleaning import CUT_ABOVE, clean, content_hash, cut
-from lifelong.text.document import DataSource, Document
+from lifelong.text.document import BadInput, DataSource, Document
 from lifelong.text.prepared import is_prepared, read_prepared, write_prepared
 from lifelong.text.readers import Listing, list_files, read_file
+from lifelong.text.sources import expand_sources
 from lifelong.text.splitting import FEW_KEYS, SPLITS, assign, check_split, split_key
 
 Source = DataSource | str | Path
@@ -74,7 +76,7 @@ def build_corpus(
         LifelongError: see `read_sources`; or nothing is left to train on.
     """
     check_split(fractions, split_by)
-    given = [DataSource.parse(source) for source in _as_list(sources)]
+    given = expand_sources(_as_list(sources))
     if not given:
         raise LifelongError("no source of text was given", fix="Name at least one file or folder.")
     builder = _Builder(domain, min_chars)
@@ -87,8 +89,9 @@ def build_corpus(
     kept: list[Document] = []
     for source, listing in raw:
         entry = builder.entry(source, listing)
+        refuse = functools.partial(builder.refuse, entry)
         for file in listing.files:
-            kept += filter(None, (builder.accept(document, entry) for document in read_file(file)))
+            kept += filter(None, (builder.accept(document, entry) for document in read_file(file, refuse)))
             done += 1
             if progress:
                 progress(done, total)
@@ -177,11 +180,19 @@ class _Builder:
         entry["bytes"] += document.bytes
         return document
 
+    def refuse(self, entry: dict[str, Any], problem: BadInput) -> None:
+        """Count a conversation without an answer as dropped; any other problem is the user's to put right."""
+        if problem.rule != "no-assistant-turn":
+            raise problem
+        entry["read"] += 1
+        dropped = entry["dropped"].setdefault("no assistant turn", {"count": 0, "examples": []})
+        dropped["count"] += 1
+        if len(dropped["examples"]) < _EXAMPLES:
+            dropped["examples"].append(problem.where)
+
     def _reason(self, document: Document, digest: str) -> str | None:
         if len(document.text.strip()) < self.min_chars:
             return f"shorter than {self.min_chars} characters"
-        if document.messages and not any(m["role"] == "assistant" and m["content"] for m in document.messages):
-            return "no assistant turn"
         return "duplicate" if digest in self.seen else None
 
     def add_prepared(self, source: DataSource) -> None:
