@@ -18,6 +18,7 @@ from lifelong.text.document import BadInput, DataSource, Document
 from lifelong.text.duplicates import THRESHOLD, NearDuplicates
 from lifelong.text.prepared import is_prepared, read_split
 from lifelong.text.readers import Listing, list_files, read_file
+from lifelong.text.sources import expand_sources
 from lifelong.text.splitting import (
     FEW_KEYS,
     SPLITS,
@@ -39,9 +40,8 @@ _EXAMPLES = 3
 
 
 def as_sources(sources: Sequence[Source] | Source) -> list[DataSource]:
-    """Return sources as they are named by one path, or several."""
-    listed = [sources] if isinstance(sources, str | Path | DataSource) else sources
-    return [DataSource.parse(source) for source in listed]
+    """Return sources as they are named by one path, or several; a YAML list of sources stands for those it names."""
+    return expand_sources([sources] if isinstance(sources, str | Path | DataSource) else list(sources))
 
 
 def stream_splits(
@@ -98,7 +98,7 @@ def stream_splits(
     files = [
         (file, entry) for source, listing in raw for entry in [stream.entry(source, listing)] for file in listing.files
     ]
-    named = named_splits(file.path for file, _ in files if file.kind not in ("code", "markdown"))
+    named = named_splits(file.path for file, _ in files if file.container not in ("code", "markdown"))
     stream.named = {str(path): splits for path, splits in named.items()}
     if named:
         stream.report["warnings"].append(f"files keep the split they name: {', '.join(sorted(map(str, named)))}")
@@ -153,6 +153,7 @@ class _Stream:
         self.on_problem: OnProblem | None = None
         self.on_document: Callable[[Document], None] | None = None
         self.named: dict[str, tuple[str, ...]] = {}
+        self.listings: list[Listing] = []  # one for each entry of the report's sources
         self.few = self.alone = False
         report |= {"sources": [], "warnings": [], "splits": {name: {"documents": 0, "bytes": 0} for name in SPLITS}}
 
@@ -165,17 +166,23 @@ class _Stream:
             for reason, count in listing.skipped.most_common()
         }
         self.report["sources"].append(entry)
+        self.listings.append(listing)
         return entry
 
-    def problems(self, entry: dict[str, Any]) -> OnProblem | None:
-        """Return what to do with input that cannot be read: hand it on and count it, or None to raise it."""
-        if self.on_problem is None:
-            return None
-        hand_on = self.on_problem
+    def problems(self, entry: dict[str, Any]) -> OnProblem:
+        """Return what to do with a row that cannot be used: count it, and hand it on or raise it.
+
+        A conversation that nobody answers is only counted: there is nothing to mend, and nothing to learn.
+        """
 
         def dropped(problem: BadInput) -> None:
-            hand_on(problem)
-            note_example(entry["dropped"], f"unreadable ({problem.rule})", problem.where or entry["path"])
+            silent = problem.rule == "no-assistant-turn"
+            if self.on_problem is None and not silent:
+                raise problem
+            if self.on_problem is not None:
+                self.on_problem(problem)
+            reason = "no assistant turn" if silent else f"unreadable ({problem.rule})"
+            note_example(entry["dropped"], reason, problem.where or entry["path"])
 
         return dropped
 
@@ -207,8 +214,6 @@ class _Stream:
         place = f"{document.place} ({document.name})" if piece_of(document.name)[1] else document.place
         if len(document.text.strip()) < self.min_chars:
             return f"shorter than {self.min_chars} characters", place
-        if document.messages and not any(m["role"] == "assistant" and m["content"] for m in document.messages):
-            return "no assistant turn", place
         digest = content_hash(document)
         if digest in self.seen:
             return "duplicate", f"{place} (first seen in {self.seen[digest]})"
@@ -263,6 +268,8 @@ class _Stream:
 
     def finish(self, *, seed: int, fractions: Sequence[float]) -> None:
         splits, sources = self.report["splits"], self.report["sources"]
+        for entry, listing in zip(sources, self.listings, strict=True):
+            entry["notes"] = dict(listing.notes)
         if not any(facts["documents"] for facts in splits.values()):
             reasons = sorted({reason for entry in sources for reason in entry["dropped"]})
             raise LifelongError(

@@ -96,10 +96,11 @@ class Tokenizer:
         library.no_padding()
         library.no_truncation()
         self._json, self._ready = data, library
+        spelled = self._encode(list(self.special.spellings))
         self._typed = tuple(
             token
-            for token in self.special.spellings
-            if library.token_to_id(token) in library.encode(token, add_special_tokens=False).ids
+            for token, ids in zip(self.special.spellings, spelled, strict=True)
+            if library.token_to_id(token) in ids
         )
 
     @property
