@@ -7,13 +7,16 @@ from functools import partial
 from pathlib import Path
 
 from lifelong.errors import LifelongError
-from lifelong.text.document import DataSource, Document
+from lifelong.text.document import BadInput, DataSource, Document
 from lifelong.text.prepared import check_prepared, is_prepared, stored_split
-from lifelong.text.readers import list_files, read_file
+from lifelong.text.readers import SourceFile, list_files, read_file
+from lifelong.text.sources import expand_sources
 from lifelong.text.splitting import SPLITS, named_splits
 from lifelong.text.validation.checker import Checker
 
 Progress = Callable[[int, int], None]
+# The name of the source, the split (or none), and what reads the documents.
+Part = tuple[str, str, Callable[[], Iterable[Document]]]
 
 
 def check_sources(
@@ -34,15 +37,12 @@ def check_sources(
     Raises:
         LifelongError: a source is not there.
     """
-    given = [DataSource.parse(source) for source in sources]
+    given = expand_sources(sources)
     if not given:
         raise LifelongError("no source of text was given", fix="Name at least one file or folder.")
-    for source in given:
-        if is_prepared(path := Path(source.path).expanduser()):
-            check_prepared(path)
     work = [part for source in given for part in _parts(source, checker)]
-    for done, (name, split, documents) in enumerate(work, start=1):
-        for document in documents():
+    for done, (name, split, read) in enumerate(work, start=1):
+        for document in read():
             checker.see(document, split, name)
             if on_document:
                 on_document(document)
@@ -50,14 +50,24 @@ def check_sources(
             progress(done, len(work))
 
 
-def _parts(source: DataSource, checker: Checker) -> Iterator[tuple[str, str, Callable[[], Iterable[Document]]]]:
-    """Yield the name of the source, a split, and what reads its documents: for each split, or for each file."""
-    path = Path(source.path).expanduser()
-    if is_prepared(path):
-        for split in SPLITS:
-            yield str(source.path), split, partial(stored_split, path, split)
-        return
-    files = list_files(source).files
-    named = named_splits(file.path for file in files if file.kind not in ("code", "markdown"))
-    for file in files:
-        yield str(source.path), named.get(file.path, ("",))[0], partial(read_file, file, checker.problem)
+def _parts(source: DataSource, checker: Checker) -> list[Part]:
+    """Return what a source consists of: the splits of a prepared directory, or files."""
+    name, path = str(source.path), Path(source.path).expanduser()
+    if not source.is_hub and is_prepared(path):
+        check_prepared(path)
+        return [(name, split, partial(stored_split, path, split)) for split in SPLITS]
+    try:
+        listing = list_files(source)
+    except BadInput as problem:  # a file that is empty or an archive; what is not there ends the check
+        checker.problem(problem)
+        return []
+    for reason, count in listing.skipped.items():
+        checker.left_out(f"{reason} (file not read)", count, name)
+    named = named_splits(file.path for file in listing.files if file.container not in ("code", "markdown"))
+    return [(name, named.get(file.path, ("",))[0], partial(_read, file, checker)) for file in listing.files]
+
+
+def _read(file: SourceFile, checker: Checker) -> Iterator[Document]:
+    yield from read_file(file, checker.problem)
+    for what, count in file.notes.items():
+        checker.left_out(what, count, str(file.path))
