@@ -72,4 +72,4 @@ def _parts(source: DataSource, checker: Checker) -> Iterator[tuple[str, str, Cal
 
 
 def _split_of(file: SourceFile) -> str:
-    return _SPLIT_NAMES.get(re.split(r"[._-]", file.path.name.lower())[0], "") if file.kind != "code" else ""
+    return _SPLIT_NAMES.get(re.split(r"[._-]", file.path.name.lower())[0], "") if file.container != "code" else ""
