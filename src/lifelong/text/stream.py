@@ -9,13 +9,12 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from lifelong.errors import LifelongError
 from lifelong.text.cleaning import clean, content_hash
 from lifelong.text.cutting import PIECE, cut, piece_of
-from lifelong.text.document import BadInput, DataSource, Document
-from lifelong.text.duplicates import THRESHOLD, NearDuplicates
+from lifelong.text.document import SIMILAR, BadInput, DataSource, Document
 from lifelong.text.prepared import is_prepared, read_split
 from lifelong.text.readers import Listing, list_files, read_file
 from lifelong.text.sources import expand_sources
@@ -29,6 +28,9 @@ from lifelong.text.splitting import (
     split_key,
     threshold_split,
 )
+
+if TYPE_CHECKING:
+    from lifelong.text.duplicates import NearDuplicates
 
 Source = DataSource | str | Path
 # Called with (files done, files in all).
@@ -52,7 +54,7 @@ def stream_splits(
     fractions: Sequence[float] = (0.8, 0.1, 0.1),
     split_by: str = "path",
     min_chars: int = 20,
-    near_duplicates: float | None = THRESHOLD,
+    near_duplicates: float | None = SIMILAR,
     report: dict[str, Any] | None = None,
     progress: Progress | None = None,
     on_problem: OnProblem | None = None,
@@ -149,7 +151,7 @@ class _Stream:
     def __init__(self, domain: str, min_chars: int, near: float | None, split_by: str, report: dict[str, Any]) -> None:
         self.domain, self.min_chars, self.split_by, self.report = domain, min_chars, split_by, report
         self.seen: dict[str, str] = {}  # content hash -> the place that held it first
-        self.near = NearDuplicates(near) if near else None
+        self.near = _near_duplicates(near) if near else None
         self.on_problem: OnProblem | None = None
         self.on_document: Callable[[Document], None] | None = None
         self.named: dict[str, tuple[str, ...]] = {}
@@ -286,6 +288,12 @@ class _Stream:
             "by": self.split_by,
             "rule": "rank by hash" if self.few else "hash threshold",
         }
+
+
+def _near_duplicates(threshold: float) -> NearDuplicates:
+    from lifelong.text.duplicates import NearDuplicates  # loads numpy
+
+    return NearDuplicates(threshold)
 
 
 def _can_cut(document: Document) -> bool:

@@ -83,7 +83,8 @@ class SentencePieceTokenizer(Tokenizer):
                 remove_extra_whitespaces=False,
                 allow_whitespace_only_pieces=True,  # indentation
                 split_digits=True,
-                max_sentence_length=2**30,  # the most there is; a longer one would be dropped: a text is a sentence here
+                max_sentence_length=2
+                ** 30,  # the most there is; a longer one would be dropped: a text is a sentence here
                 character_coverage=0.9995,
                 unk_id=0,
                 bos_id=1,

@@ -30,7 +30,9 @@ def to_json(model: SpmModel, added: tuple[str, ...], *, imported: bool, where: s
         LifelongError: the model is neither unigram nor BPE.
     """
     if model.model_type not in (UNIGRAM, BPE):
-        raise LifelongError("the model cuts text into words or characters", where=where, fix="Use a unigram or BPE one.")
+        raise LifelongError(
+            "the model cuts text into words or characters", where=where, fix="Use a unigram or BPE one."
+        )
     pieces = [piece.text.replace(SPACE, " ") if model.escape_whitespaces else piece.text for piece in model.pieces]
     unknown = next(number for number, piece in enumerate(model.pieces) if piece.type == UNKNOWN)
     core: dict[str, Any]
