@@ -110,9 +110,9 @@ class Checker:
     def report(self) -> ValidationReport:
         """Return what was found so far; called once, at the end.
 
-        Where not one document has text, that is an error: nothing could be trained on it.
+        Where not one document has text, and no other error says why, that is an error of its own.
         """
-        if not self._texts:
+        if not self._texts and not any(finding.severity == "error" for finding in self.findings.by_rule.values()):
             what = f"no text in {self._kinds.total():,} documents"
             self.findings.add("nothing-trained", ", ".join(self._sources) or "everywhere", what)
         facts: dict[str, Any] = {
