@@ -9,10 +9,10 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from lifelong.errors import LifelongError
-from lifelong.text.cleaning import clean, content_hash
+from lifelong.text.cleaning import clean
 from lifelong.text.cutting import PIECE, cut, piece_of
 from lifelong.text.document import SIMILAR, BadInput, DataSource, Document
 from lifelong.text.prepared import is_prepared, read_split
@@ -28,9 +28,7 @@ from lifelong.text.splitting import (
     split_key,
     threshold_split,
 )
-
-if TYPE_CHECKING:
-    from lifelong.text.duplicates import NearDuplicates
+from lifelong.text.twins import Twins
 
 Source = DataSource | str | Path
 # Called with (files done, files in all).
@@ -150,8 +148,7 @@ class _Stream:
 
     def __init__(self, domain: str, min_chars: int, near: float | None, split_by: str, report: dict[str, Any]) -> None:
         self.domain, self.min_chars, self.split_by, self.report = domain, min_chars, split_by, report
-        self.seen: dict[str, str] = {}  # content hash -> the place that held it first
-        self.near = _near_duplicates(near) if near else None
+        self.twins = Twins(near)
         self.on_problem: OnProblem | None = None
         self.on_document: Callable[[Document], None] | None = None
         self.named: dict[str, tuple[str, ...]] = {}
@@ -213,16 +210,9 @@ class _Stream:
 
     def _reason(self, document: Document) -> tuple[str, str] | None:
         """Return why a document is dropped, and where it stands; None (and remember it) where it is kept."""
-        place = f"{document.place} ({document.name})" if piece_of(document.name)[1] else document.place
         if len(document.text.strip()) < self.min_chars:
-            return f"shorter than {self.min_chars} characters", place
-        digest = content_hash(document)
-        if digest in self.seen:
-            return "duplicate", f"{place} (first seen in {self.seen[digest]})"
-        self.seen[digest] = place
-        if self.near and (twin := self.near.find_or_add(document.text, place)):
-            return "near duplicate", f"{place} (nearly {twin})"
-        return None
+            return f"shorter than {self.min_chars} characters", document.place
+        return self.twins.find_or_add(document)
 
     def prepared(self, source: DataSource) -> Iterator[tuple[str, Document]]:
         """Yield what a prepared directory keeps; of two copies the one that must stay unseen."""
@@ -288,12 +278,6 @@ class _Stream:
             "by": self.split_by,
             "rule": "rank by hash" if self.few else "hash threshold",
         }
-
-
-def _near_duplicates(threshold: float) -> NearDuplicates:
-    from lifelong.text.duplicates import NearDuplicates  # loads numpy
-
-    return NearDuplicates(threshold)
 
 
 def _can_cut(document: Document) -> bool:
