@@ -44,3 +44,10 @@ def question_and_answer(messages: Sequence[dict[str, str]]) -> tuple[str, str] |
             return ("\0".join(before), message["content"]) if before else None
         before.append(f"{message['role']}\0{message['content']}")
     return None
+
+
+def last_answer(messages: Sequence[dict[str, str]] | None, longest: int = 200) -> str:
+    """Return the last answer, case and white space aside, where it is shorter than ``longest``; or nothing."""
+    answers = [message["content"] for message in messages or () if message["role"] == "assistant"]
+    folded = " ".join(answers[-1].casefold().split()) if answers else ""
+    return folded if len(folded) < longest else ""
