@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import glob
 import importlib.util
 from collections import Counter
@@ -165,8 +166,6 @@ def _add(listing: Listing, path: Path, name: str, by_suffix: str) -> None:
 
 
 def _with_blocks(file: SourceFile, blocks: Blocks) -> SourceFile:
-    import dataclasses
-
     return dataclasses.replace(file, blocks=blocks)
 
 
