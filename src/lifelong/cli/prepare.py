@@ -43,6 +43,8 @@ def prepare(
             print(f"{entry['path']}: {entry['kept']:,} of {entry['read']:,} documents kept")
             for reason, dropped in entry["dropped"].items():
                 print(f"  dropped, {reason}: {dropped['count']:,} (such as {dropped['examples'][0]})")
+            for reason, note in entry["notes"].items():
+                print(f"  {reason}: {note['count']:,} (such as {note['examples'][0]})")
             for reason, skipped in entry["skipped_files"].items():
                 print(f"  files skipped, {reason}: {skipped['count']:,} (such as {skipped['examples'][0]})")
         for warning in corpus.report["warnings"]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 from lifelong import progress
@@ -9,15 +10,15 @@ from lifelong.evaluate.bits import Score, score
 from lifelong.model.transformer import Transformer
 from lifelong.text.document import Document
 from lifelong.text.memory import read_slice
-from lifelong.tokens.tokenizer import BPETokenizer
+from lifelong.tokens.base import Tokenizer
 from lifelong.train.founding import slice_path
 
-Slices = dict[str, list[Document]]
+Slices = dict[str, Sequence[Document]]
 
 
 def read_slices(root: Path, domains: list[str], split: str) -> Slices:
     """Return the frozen ``split`` slice of each domain that has one with text in it."""
-    found = {}
+    found: Slices = {}
     for domain in domains:
         path = root / slice_path(domain, split)
         if path.is_file() and (documents := read_slice(path)):
@@ -26,7 +27,7 @@ def read_slices(root: Path, domains: list[str], split: str) -> Slices:
 
 
 def measure(
-    model: Transformer, tokenizer: BPETokenizer, slices: Slices, *, title: str, sequence_length: int, max_bytes: int
+    model: Transformer, tokenizer: Tokenizer, slices: Slices, *, title: str, sequence_length: int, max_bytes: int
 ) -> dict[str, Score]:
     """Return the model's score on each slice, the model answering as it is."""
     scores = {}

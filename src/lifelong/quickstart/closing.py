@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -31,10 +32,10 @@ def write_page(out: Path, notes: dict[str, Any]) -> dict[str, Any]:
     from lifelong.report.html import write_report
     from lifelong.report.plots import loss_curves, matrix_picture
     from lifelong.text import load_prepared
-    from lifelong.tokens.tokenizer import BPETokenizer
+    from lifelong.tokens.loading import load_tokenizer
     from lifelong.train.folder import RunFolder
 
-    tokenizer = BPETokenizer.load(out / "tokenizer")
+    tokenizer = load_tokenizer(out / "tokenizer")
     corpora = {name: load_prepared(str(out / "data" / name)) for name in ("prose", "chat", "code")}
     place = out / "report"
     place.mkdir(exist_ok=True)
@@ -62,7 +63,7 @@ def write_page(out: Path, notes: dict[str, Any]) -> dict[str, Any]:
     return {"page": str(place / "index.html"), **content}
 
 
-def _speak(place: Path, asked: list[Any], seed: int) -> dict[str, Any]:
+def _speak(place: Path, asked: Sequence[Any], seed: int) -> dict[str, Any]:
     """Return samples before and after the lesson, and answers to ten questions evenly through the test split."""
     from lifelong.generate.chat import ChatSession
     from lifelong.generate.engine import generate

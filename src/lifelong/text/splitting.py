@@ -3,28 +3,55 @@
 from __future__ import annotations
 
 import hashlib
+import re
 from collections.abc import Iterable, Sequence
-from pathlib import PurePosixPath
+from pathlib import Path, PurePosixPath
 
 from lifelong.errors import LifelongError
+from lifelong.text.cleaning import content_hash
+from lifelong.text.cutting import piece_of
 from lifelong.text.document import Document
 
 SPLITS = ("train", "gate", "test")
 # With fewer keys, thresholds on the hash would often leave gate or test empty; ranks by hash do not.
 FEW_KEYS = 50
 
+_NAMED = re.compile(r"(?P<stem>.*?)[-_. ]?(?P<split>train|training|val|valid|validation|dev|gate|test)", re.IGNORECASE)
+_NAMES = {"train": "train", "training": "train", "test": "test"}  # the others are the gate
 
-def split_key(document: Document, split_by: str, content: str) -> str:
+
+def named_splits(files: Iterable[Path]) -> dict[Path, tuple[str, ...]]:
+    """Return the splits of files that say theirs: ``train.jsonl`` beside ``test.jsonl``, or ``x-train``, ``x-val``.
+
+    The documents of a held-out file go into the one split it names. Those of a training file go into train and, by
+    hash, into the splits that have no file. Files named so by chance, without a partner in their folder, are left out.
+    """
+    groups: dict[tuple[Path, str], dict[Path, str]] = {}
+    for file in files:
+        if match := _NAMED.fullmatch(file.name.partition(".")[0]):
+            split = _NAMES.get(match["split"].lower(), "gate")
+            groups.setdefault((file.parent, match["stem"]), {})[file] = split
+    found: dict[Path, tuple[str, ...]] = {}
+    for group in groups.values():
+        held = set(group.values()) - {"train"}
+        if held and "train" in group.values():
+            rest = tuple(split for split in SPLITS if split not in held)
+            found |= {file: rest if split == "train" else (split,) for file, split in group.items()}
+    return found
+
+
+def split_key(document: Document, split_by: str, *, alone: bool = False) -> str:
     """Return what a document is split by: its path below the source, or with ``name`` the file's stem.
 
     By path, the rows of one file are split each for itself, by their content: a row keeps its split when rows are
-    inserted before it. By name, all rows of a file, and all files of the same stem, stay together.
+    inserted before it. So are the pieces of a long text, by their number: they keep it when text is appended. By name,
+    all rows and pieces of a file, and all files of the same stem, stay together; but for pieces where ``alone``.
     """
     if split_by == "name":
-        name, _, piece = document.name.partition("#")
+        name, number = piece_of(document.name)
         stem = PurePosixPath(name).stem
-        return f"{stem}#{piece}" if piece else stem
-    return f"{document.name}:{content}" if document.line is not None else document.name
+        return f"{stem}#{number}" if number and alone else stem
+    return f"{document.name}:{content_hash(document)}" if document.line is not None else document.name
 
 
 def check_split(fractions: Sequence[float], split_by: str) -> None:
@@ -41,6 +68,11 @@ def position(key: str, seed: int) -> float:
     return (int.from_bytes(digest, "big") >> 11) / 2**53  # 53 bits fit a float exactly, so 1.0 cannot come out
 
 
+def threshold_split(place: float, fractions: Sequence[float]) -> str:
+    """Return the split of a place in [0, 1)."""
+    return SPLITS[(place >= fractions[0]) + (place >= fractions[0] + fractions[1])]
+
+
 def assign(keys: Iterable[str], fractions: Sequence[float], seed: int) -> dict[str, str]:
     """Return the split of each key.
 
@@ -49,8 +81,7 @@ def assign(keys: Iterable[str], fractions: Sequence[float], seed: int) -> dict[s
     """
     places = {key: position(key, seed) for key in keys}
     if len(places) >= FEW_KEYS:
-        borders = fractions[0], fractions[0] + fractions[1]
-        return {key: SPLITS[(place >= borders[0]) + (place >= borders[1])] for key, place in places.items()}
+        return {key: threshold_split(place, fractions) for key, place in places.items()}
     ranked = sorted(places, key=lambda key: (places[key], key))
     gate, test = (_share(len(ranked), fraction) for fraction in fractions[1:])
     train = len(ranked) - gate - test

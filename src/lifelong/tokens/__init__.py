@@ -6,13 +6,17 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from lifelong.tokens.base import Tokenizer
     from lifelong.tokens.loader import Batch, Loader
+    from lifelong.tokens.loading import load_tokenizer
     from lifelong.tokens.rows import ChatSource, RowSource, WindowSource
     from lifelong.tokens.shards import TokenCache, build_cache, open_cache
     from lifelong.tokens.tokenizer import BPETokenizer
 
 _HOMES = {
     "BPETokenizer": "tokenizer",
+    "Tokenizer": "base",
+    "load_tokenizer": "loading",
     "TokenCache": "shards",
     "build_cache": "shards",
     "open_cache": "shards",
@@ -30,8 +34,10 @@ __all__ = [
     "Loader",
     "RowSource",
     "TokenCache",
+    "Tokenizer",
     "WindowSource",
     "build_cache",
+    "load_tokenizer",
     "open_cache",
 ]
 

@@ -19,7 +19,7 @@ import numpy.typing as npt
 from lifelong.errors import LifelongError
 from lifelong.files import atomic_directory, claim_output, directory_kind, read_json, write_json
 from lifelong.text.document import Document
-from lifelong.tokens.tokenizer import BPETokenizer
+from lifelong.tokens.base import Tokenizer
 
 KIND = "cache"
 SHARD_TOKENS = 2**26
@@ -117,7 +117,7 @@ class TokenCache:
         for number in range(start // size, (stop - 1) // size + 1):
             yield shards[number], max(0, start - number * size), min(size, stop - number * size)
 
-    def check_tokenizer(self, tokenizer: BPETokenizer) -> None:
+    def check_tokenizer(self, tokenizer: Tokenizer) -> None:
         """Raise LifelongError where the cache was made with another tokenizer."""
         if tokenizer.fingerprint != self.fingerprint:
             raise LifelongError(
@@ -142,7 +142,7 @@ class TokenCache:
 
 
 def build_cache(
-    documents: Iterable[Document], tokenizer: BPETokenizer, out: str | Path, *, shard_tokens: int = SHARD_TOKENS
+    documents: Iterable[Document], tokenizer: Tokenizer, out: str | Path, *, shard_tokens: int = SHARD_TOKENS
 ) -> TokenCache:
     """Encode documents into a cache on disk, about 1 MB of text at a time.
 
@@ -162,7 +162,7 @@ def build_cache(
     return TokenCache(out, facts)
 
 
-def open_cache(path: str | Path, tokenizer: BPETokenizer | None = None) -> TokenCache:
+def open_cache(path: str | Path, tokenizer: Tokenizer | None = None) -> TokenCache:
     """Open a cache; ids are read from disk only when they are asked for.
 
     Checks that all files are there in full. (Their hashes are in the manifest, but reading gigabytes at every start
@@ -202,7 +202,7 @@ def _batches(documents: Iterable[Document]) -> Iterator[list[Document]]:
 class _Writer:
     """Appends documents to the shard at hand and opens the next when it is full."""
 
-    def __init__(self, folder: Path, tokenizer: BPETokenizer, shard_tokens: int) -> None:
+    def __init__(self, folder: Path, tokenizer: Tokenizer, shard_tokens: int) -> None:
         self.folder, self.tokenizer, self.shard_tokens = folder, tokenizer, shard_tokens
         self.dtype = "<u2" if tokenizer.vocab_size <= 65_535 else "<u4"
         self.tokens = self.bytes = self.trained_tokens = self.trained_bytes = 0

@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Any
 
 from lifelong.errors import LifelongError
 from lifelong.text.document import HUB_PREFIX, BadInput, Document, join_messages
-from lifelong.text.readers.mappings import Rows, split_name, with_split
+from lifelong.text.readers.facts import split_name
+from lifelong.text.readers.mappings import Rows, with_split
 from lifelong.text.readers.rules import OnProblem
 
 if TYPE_CHECKING:

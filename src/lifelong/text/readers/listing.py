@@ -61,6 +61,11 @@ class SourceFile:
     blocks: Blocks | None = field(default=None, repr=False, compare=False)
     spent: list[int] = field(default_factory=lambda: [0], repr=False, compare=False)
 
+    @property
+    def kind(self) -> str:
+        """What its rows mean, where that was said; otherwise how it holds its text."""
+        return self.row_format or self.container
+
 
 @dataclass(slots=True)
 class Listing:

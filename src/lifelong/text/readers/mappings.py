@@ -34,9 +34,6 @@ _OPTIONAL = {
 KNOWN_KEYS = {key for groups in REQUIRED.values() for group in groups for key in group} | {
     key for keys in _OPTIONAL.values() for key in keys
 }
-# How data sets call their splits; `gate` is the validation split.
-_SPLIT_NAMES = {"train": "train", "test": "test", "gate": "gate", "validation": "gate", "valid": "gate"}
-_SPLIT_NAMES |= {"val": "gate", "dev": "gate", "eval": "gate"}
 
 
 class Rows:
@@ -74,17 +71,10 @@ class Rows:
                 meta = plain_facts(rest) | meta
             except ValueError:
                 self.file.notes["facts beside the text too large to keep"] += 1
-        if isinstance(split := meta.get("split"), str):
-            meta["split"] = split_name(split) or split
         file = self.file
         return Document(
             meaning.text, str(file.path), file.name, meaning.kind, "", file.weight, meaning.messages, line, meta
         )
-
-
-def split_name(name: str) -> str | None:
-    """Return ``train``, ``gate`` or ``test`` for a data set's name of a split, or None where it is another."""
-    return _SPLIT_NAMES.get(name.lower())
 
 
 def detect(keys: Mapping[str, Any]) -> str | None:

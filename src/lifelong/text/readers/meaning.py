@@ -53,8 +53,7 @@ class Reader:
         """Return what the row, which has the keys of this format, means.
 
         Raises:
-            BadInput: ``missing-key`` (of a message), ``wrong-type``, ``unknown-role``, ``empty-messages`` or
-                ``no-assistant-turn``.
+            BadInput: ``missing-key`` (of a message), ``wrong-type``, ``unknown-role`` or ``empty-messages``.
         """
         meaning: Meaning = getattr(self, f"_{name}")()
         meaning.used = self.used
@@ -147,16 +146,8 @@ class Reader:
 
 
 def _check_turns(messages: Messages, where: str) -> None:
-    said = {message["role"] for message in messages if message["content"].strip()}
-    if not said:
+    if not any(message["content"].strip() for message in messages):
         raise BadInput("empty-messages", "all messages are empty", where=where)
-    if "assistant" not in said:
-        raise BadInput(
-            "no-assistant-turn",
-            "the assistant says nothing in this conversation",
-            where=where,
-            fix="Leave the row out.",
-        )
 
 
 def _joined(*parts: str) -> str:
