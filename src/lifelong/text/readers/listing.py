@@ -13,6 +13,7 @@ from pathlib import Path
 from lifelong.errors import LifelongError
 from lifelong.files import directory_kind
 from lifelong.text.document import ROW_CONTAINERS, BadInput, DataSource
+from lifelong.text.readers.opening import unreadable
 from lifelong.text.readers.roam import Blocks
 
 SUFFIXES = {
@@ -98,6 +99,13 @@ def list_files(source: DataSource) -> Listing:
         LifelongError: nothing is there, the named file is empty or an archive, or the folder or pattern holds nothing
             readable.
     """
+    try:
+        return _list(source)
+    except OSError as error:
+        raise unreadable(error, str(source.path)) from error
+
+
+def _list(source: DataSource) -> Listing:
     listing = Listing(source)
     if source.is_hub:
         _add(listing, Path(source.path), str(source.path), "hub")

@@ -42,7 +42,7 @@ class Rows:
     def __init__(self, file: SourceFile, report: OnProblem) -> None:
         self.file, self.report = file, report
         self.last = file.row_format or ""
-        self.keys: tuple[str, ...] = ()  # of the last row: most rows of a file have the same
+        self.keys: tuple[str, ...] | None = None  # of the last row: most rows of a file have the same
 
     def documents(self, rows: Iterator[tuple[int | None, Any]]) -> Iterator[Document]:
         """Yield a document a row; what is wrong with a row is reported, and costs that row only."""
