@@ -53,8 +53,8 @@ def json_lines(file: SourceFile, report: OnProblem) -> Iterator[Row]:
             start = _NOT_SPACE.search(line)
             if start is None:
                 continue
-            if first and start[0] == b"[" and not line.rstrip().endswith(b"]"):
-                break  # an array spread over lines, whatever the suffix says
+            if first and start[0] == b"[":
+                break  # an array, whatever the suffix says
             first = False
             try:
                 row = parser.parse(decode(line, file.path, number).strip(" \t\r\n"), number)

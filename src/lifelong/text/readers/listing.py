@@ -248,8 +248,10 @@ def _reason_to_skip(source: DataSource, file: Path, root: Path) -> str | None:
         return "empty file"
     if source.row_format is not None and kind not in ROW_CONTAINERS:
         return f"{suffix} (not rows)"
-    if source.kind == "roam" and kind not in ("markdown", "text"):
-        return f"{suffix} (not Markdown)"
+    if source.kind in ("roam", "primer") and kind not in ("markdown", "text"):
+        return f"{suffix} (not text)"
+    if source.kind in ("text", "markdown", "code") and kind in ("pdf", "parquet"):
+        return f"{suffix} (not text)"
     if source.kind in ("html", "pdf", "ipynb", *ROW_CONTAINERS) and kind != source.kind:
         return f"{suffix} (not {source.kind})"
     for part in (kind, compression):
