@@ -56,6 +56,7 @@ def _show_source(entry: dict[str, Any]) -> None:
         print(f"  cut: {entry['cut']['documents']:,} long texts into {entry['cut']['pieces']:,} documents")
     _show_counts("changed", entry["changed"], "times")
     _show_counts("dropped", entry["dropped"], "documents")
+    _show_counts("noted", entry["notes"], "times")
     _show_counts("files skipped", entry["skipped_files"], "files")
 
 

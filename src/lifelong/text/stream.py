@@ -37,6 +37,8 @@ OnProblem = Callable[[BadInput], None]
 LONG = 64_000  # bytes: a longer text is cut, so that one file does not decide on its own what is held out
 LONG_IF_ALONE = 2 * PIECE  # the same, where there are too few files to be split
 _EXAMPLES = 3
+# A page called "test" is about tests; a text or a table called so is a split.
+_PAGES = ("code", "markdown", "roam", "html", "pdf", "ipynb")
 
 
 def as_sources(sources: Sequence[Source] | Source) -> list[DataSource]:
@@ -98,7 +100,7 @@ def stream_splits(
     files = [
         (file, entry) for source, listing in raw for entry in [stream.entry(source, listing)] for file in listing.files
     ]
-    named = named_splits(file.path for file, _ in files if file.container not in ("code", "markdown"))
+    named = named_splits(file.path for file, _ in files if file.kind not in _PAGES)
     stream.named = {str(path): splits for path, splits in named.items()}
     if named:
         stream.report["warnings"].append(f"files keep the split they name: {', '.join(sorted(map(str, named)))}")
@@ -109,6 +111,8 @@ def stream_splits(
         for done, (file, entry) in enumerate(files, start=1):
             for document in read_file(file, stream.problems(entry)):
                 yield from stream.accept(document, entry)
+            for reason, count in file.notes.items():
+                note_example(entry["notes"], reason, str(file.path), count)
             if progress:
                 progress(done, len(files))
 
@@ -159,7 +163,7 @@ class _Stream:
     def entry(self, source: DataSource, listing: Listing) -> dict[str, Any]:
         entry: dict[str, Any] = {"path": str(source.path), "kind": source.kind or "by suffix", "weight": source.weight}
         entry |= {"files": len(listing.files), "read": 0, "kept": 0, "bytes_read": 0, "bytes": 0}
-        entry |= {"cut": {"documents": 0, "pieces": 0}, "changed": {}, "dropped": {}}
+        entry |= {"cut": {"documents": 0, "pieces": 0}, "changed": {}, "notes": {}, "dropped": {}}
         entry["skipped_files"] = {
             reason: {"count": count, "examples": listing.examples[reason]}
             for reason, count in listing.skipped.most_common()
