@@ -8,19 +8,19 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 from tokenizers import Tokenizer as Library
 
 from lifelong.errors import LifelongError
 from lifelong.files import atomic_directory, claim_output, sha256_bytes, write_bytes
+from lifelong.tokens.words import Flat, WordCache, word_pattern
 
 KIND = "tokenizer"
 JSON, CONFIG = "tokenizer.json", "tokenizer_config.json"
-Flat = tuple[npt.NDArray[np.uint32], npt.NDArray[np.int64]]
 
 
 @dataclass(frozen=True)
@@ -96,6 +96,7 @@ class Tokenizer:
         library.no_padding()
         library.no_truncation()
         self._json, self._ready = data, library
+        self.__dict__.pop("_words", None)
         spelled = self._encode(list(self.special.spellings))
         self._typed = tuple(
             token
@@ -145,10 +146,17 @@ class Tokenizer:
         Raises:
             LifelongError: a text holds half of a surrogate pair.
         """
+        if self._words is not None:
+            return self._words.encode_flat(texts)
         lists = self.encode_batch(texts)
         lengths = np.fromiter(map(len, lists), dtype=np.int64, count=len(lists))
         ids = np.fromiter((token for ids in lists for token in ids), dtype=np.uint32, count=int(lengths.sum()))
         return ids, lengths
+
+    @cached_property
+    def _words(self) -> WordCache | None:
+        pattern = None if self._typed else word_pattern(self.data)
+        return WordCache(pattern, self._encode) if pattern else None
 
     def decode(self, ids: Sequence[int], skip_special_tokens: bool = True) -> str:
         """Return the text of token ids; bytes that are not UTF-8 come out as U+FFFD."""

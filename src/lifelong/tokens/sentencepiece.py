@@ -28,8 +28,9 @@ _KNOWN = {
     "assistant": ("<|assistant|>", "<|asst|>", "<asst>", "<assistant>"),
     "end_of_turn": ("<|end|>", "<|eot|>", "<eot>", "<|eot_id|>"),
 }
-# Characters that the trainer gives a meaning of its own; it would drop a text that holds one.
-_RESERVED = re.compile("[\0\u2581\u2585]+")
+# Where a text is cut for the trainer: at characters that it gives a meaning of its own (it would drop a text that holds
+# one), and behind line ends, so that no piece crosses them and words can be encoded one by one.
+_CUTS = re.compile("[\0\u2581\u2585]+|(?<=\n)(?!\n)")
 
 
 class SentencePieceTokenizer(Tokenizer):
@@ -73,7 +74,7 @@ class SentencePieceTokenizer(Tokenizer):
         out = io.BytesIO()
         try:
             SentencePieceTrainer.train(
-                sentence_iterator=(part for text in texts for part in _RESERVED.split(text) if part),
+                sentence_iterator=(part for text in texts for part in _CUTS.split(text) if part),
                 model_writer=out,
                 vocab_size=self._wanted,
                 model_type=self._model_type,
@@ -83,7 +84,8 @@ class SentencePieceTokenizer(Tokenizer):
                 remove_extra_whitespaces=False,
                 allow_whitespace_only_pieces=True,  # indentation
                 split_digits=True,
-                max_sentence_length=2**30,  # the most there is; a longer one would be dropped: a text is a sentence here
+                max_sentence_length=2
+                ** 30,  # the most there is; a longer one would be dropped: a text is a sentence here
                 character_coverage=0.9995,
                 unk_id=0,
                 bos_id=1,
