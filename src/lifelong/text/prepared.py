@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any, BinaryIO, Self, overload
@@ -53,6 +54,23 @@ class PreparedWriter:
         """Append a document to a split."""
         self._files[split].write(json.dumps(document.row(), ensure_ascii=False).encode("utf-8") + b"\n")
 
+    def rewrite(self, change: Callable[[Document], Iterable[Document]]) -> None:
+        """Put other documents in the place of each; the counts of the report's splits follow."""
+        for split, name in FILES.items():
+            self._files[split].close()
+            old = self.folder / f"{name}.old"
+            (self.folder / name).replace(old)
+            self._files[split] = (self.folder / name).open("wb")
+            facts = {"documents": 0, "bytes": 0}
+            for document in StoredDocuments(old):
+                for changed in change(document):
+                    self.add(split, changed)
+                    facts["documents"] += 1
+                    facts["bytes"] += changed.bytes
+            old.unlink()
+            self.report["splits"][split] |= facts
+        self.flush()
+
     def flush(self) -> None:
         """Make what was added readable from ``folder``."""
         for file in self._files.values():
@@ -92,16 +110,21 @@ def read_split(path: Path, split: str) -> Iterator[Document]:
     yield from stored_split(path, split)
 
 
-def stored_split(path: Path, split: str) -> StoredDocuments:
+def stored_split(path: Path, split: str, domain: str = "") -> StoredDocuments:
     """Return the documents of a split of a directory that was checked, read as they are asked for."""
-    return StoredDocuments(path / FILES[split])
+    return StoredDocuments(path / FILES[split], domain)
 
 
 class StoredDocuments(Sequence[Document]):
-    """The documents of a file of prepared rows; only where each begins is kept in memory."""
+    """The documents of a file of prepared rows; only where each begins is kept in memory.
 
-    def __init__(self, file: Path) -> None:
-        self.file = file
+    Args:
+        file: the rows.
+        domain: given to every document, in the place of its own.
+    """
+
+    def __init__(self, file: Path, domain: str = "") -> None:
+        self.file, self.domain = file, domain
         ends = []
         end = 0
         with file.open("rb") as handle:
@@ -136,9 +159,10 @@ class StoredDocuments(Sequence[Document]):
 
     def _parse(self, line: bytes, number: int) -> Document:
         try:
-            return Document.from_row(json.loads(line))
+            document = Document.from_row(json.loads(line))
         except (ValueError, KeyError, TypeError) as error:
             raise LifelongError(f"not a prepared row: {error!r}", where=f"{self.file}:{number}") from None
+        return dataclasses.replace(document, domain=self.domain) if self.domain else document
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, Sequence) and list(self) == list(other)
