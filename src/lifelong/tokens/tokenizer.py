@@ -11,7 +11,8 @@ from tokenizers import Tokenizer as Library
 
 from lifelong.errors import LifelongError
 from lifelong.files import check_manifest, directory_kind
-from lifelong.tokens.base import JSON, KIND, SpecialTokens, Tokenizer
+from lifelong.tokens.base import JSON, KIND, Tokenizer
+from lifelong.tokens.special import SpecialTokens
 from lifelong.tokens.words import QWEN2
 
 SPECIAL_TOKENS = SpecialTokens().spellings
