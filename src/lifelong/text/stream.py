@@ -156,7 +156,6 @@ class _Stream:
         self.on_problem: OnProblem | None = None
         self.on_document: Callable[[Document], None] | None = None
         self.named: dict[str, tuple[str, ...]] = {}
-        self.listings: list[Listing] = []  # one for each entry of the report's sources
         self.few = self.alone = False
         report |= {"sources": [], "warnings": [], "splits": {name: {"documents": 0, "bytes": 0} for name in SPLITS}}
 
@@ -169,7 +168,6 @@ class _Stream:
             for reason, count in listing.skipped.most_common()
         }
         self.report["sources"].append(entry)
-        self.listings.append(listing)
         return entry
 
     def problems(self, entry: dict[str, Any]) -> OnProblem:
@@ -264,8 +262,6 @@ class _Stream:
 
     def finish(self, *, seed: int, fractions: Sequence[float]) -> None:
         splits, sources = self.report["splits"], self.report["sources"]
-        for entry, listing in zip(sources, self.listings, strict=True):
-            entry["notes"] = dict(listing.notes)
         if not any(facts["documents"] for facts in splits.values()):
             reasons = sorted({reason for entry in sources for reason in entry["dropped"]})
             raise LifelongError(
