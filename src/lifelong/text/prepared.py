@@ -54,8 +54,8 @@ class PreparedWriter:
         self._files[split].write(json.dumps(document.row(), ensure_ascii=False).encode("utf-8") + b"\n")
 
     def rewrite(self, change: Callable[[Document], Iterable[Document]]) -> None:
-        """Put other documents in the place of each; the counts of the report's splits follow."""
-        for split, name in FILES.items():
+        """Put other documents in the place of each, test first; the counts of the report's splits follow."""
+        for split, name in reversed(FILES.items()):
             self._files[split].close()
             old = self.folder / f"{name}.old"
             (self.folder / name).replace(old)

@@ -9,10 +9,10 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from lifelong.errors import LifelongError
-from lifelong.text.cleaning import clean, content_hash
+from lifelong.text.cleaning import clean
 from lifelong.text.cutting import PIECE, cut, piece_of
 from lifelong.text.document import SIMILAR, BadInput, DataSource, Document
 from lifelong.text.prepared import is_prepared, read_split
@@ -28,9 +28,7 @@ from lifelong.text.splitting import (
     split_key,
     threshold_split,
 )
-
-if TYPE_CHECKING:
-    from lifelong.text.duplicates import NearDuplicates
+from lifelong.text.twins import Twins
 
 Source = DataSource | str | Path
 # Called with (files done, files in all).
@@ -39,6 +37,8 @@ OnProblem = Callable[[BadInput], None]
 LONG = 64_000  # bytes: a longer text is cut, so that one file does not decide on its own what is held out
 LONG_IF_ALONE = 2 * PIECE  # the same, where there are too few files to be split
 _EXAMPLES = 3
+# A page called "test" is about tests; a text or a table called so is a split.
+_PAGES = ("code", "markdown", "roam", "html", "pdf", "ipynb")
 
 
 def as_sources(sources: Sequence[Source] | Source) -> list[DataSource]:
@@ -100,7 +100,7 @@ def stream_splits(
     files = [
         (file, entry) for source, listing in raw for entry in [stream.entry(source, listing)] for file in listing.files
     ]
-    named = named_splits(file.path for file, _ in files if file.container not in ("code", "markdown"))
+    named = named_splits(file.path for file, _ in files if file.kind not in _PAGES)
     stream.named = {str(path): splits for path, splits in named.items()}
     if named:
         stream.report["warnings"].append(f"files keep the split they name: {', '.join(sorted(map(str, named)))}")
@@ -111,6 +111,8 @@ def stream_splits(
         for done, (file, entry) in enumerate(files, start=1):
             for document in read_file(file, stream.problems(entry)):
                 yield from stream.accept(document, entry)
+            for reason, count in file.notes.items():
+                note_example(entry["notes"], reason, str(file.path), count)
             if progress:
                 progress(done, len(files))
 
@@ -150,25 +152,22 @@ class _Stream:
 
     def __init__(self, domain: str, min_chars: int, near: float | None, split_by: str, report: dict[str, Any]) -> None:
         self.domain, self.min_chars, self.split_by, self.report = domain, min_chars, split_by, report
-        self.seen: dict[str, str] = {}  # content hash -> the place that held it first
-        self.near = _near_duplicates(near) if near else None
+        self.twins = Twins(near)
         self.on_problem: OnProblem | None = None
         self.on_document: Callable[[Document], None] | None = None
         self.named: dict[str, tuple[str, ...]] = {}
-        self.listings: list[Listing] = []  # one for each entry of the report's sources
         self.few = self.alone = False
         report |= {"sources": [], "warnings": [], "splits": {name: {"documents": 0, "bytes": 0} for name in SPLITS}}
 
     def entry(self, source: DataSource, listing: Listing) -> dict[str, Any]:
         entry: dict[str, Any] = {"path": str(source.path), "kind": source.kind or "by suffix", "weight": source.weight}
         entry |= {"files": len(listing.files), "read": 0, "kept": 0, "bytes_read": 0, "bytes": 0}
-        entry |= {"cut": {"documents": 0, "pieces": 0}, "changed": {}, "dropped": {}}
+        entry |= {"cut": {"documents": 0, "pieces": 0}, "changed": {}, "notes": {}, "dropped": {}}
         entry["skipped_files"] = {
             reason: {"count": count, "examples": listing.examples[reason]}
             for reason, count in listing.skipped.most_common()
         }
         self.report["sources"].append(entry)
-        self.listings.append(listing)
         return entry
 
     def problems(self, entry: dict[str, Any]) -> OnProblem:
@@ -213,16 +212,9 @@ class _Stream:
 
     def _reason(self, document: Document) -> tuple[str, str] | None:
         """Return why a document is dropped, and where it stands; None (and remember it) where it is kept."""
-        place = f"{document.place} ({document.name})" if piece_of(document.name)[1] else document.place
         if len(document.text.strip()) < self.min_chars:
-            return f"shorter than {self.min_chars} characters", place
-        digest = content_hash(document)
-        if digest in self.seen:
-            return "duplicate", f"{place} (first seen in {self.seen[digest]})"
-        self.seen[digest] = place
-        if self.near and (twin := self.near.find_or_add(document.text, place)):
-            return "near duplicate", f"{place} (nearly {twin})"
-        return None
+            return f"shorter than {self.min_chars} characters", document.place
+        return self.twins.find_or_add(document)
 
     def prepared(self, source: DataSource) -> Iterator[tuple[str, Document]]:
         """Yield what a prepared directory keeps; of two copies the one that must stay unseen."""
@@ -270,8 +262,6 @@ class _Stream:
 
     def finish(self, *, seed: int, fractions: Sequence[float]) -> None:
         splits, sources = self.report["splits"], self.report["sources"]
-        for entry, listing in zip(sources, self.listings, strict=True):
-            entry["notes"] = dict(listing.notes)
         if not any(facts["documents"] for facts in splits.values()):
             reasons = sorted({reason for entry in sources for reason in entry["dropped"]})
             raise LifelongError(
@@ -288,12 +278,6 @@ class _Stream:
             "by": self.split_by,
             "rule": "rank by hash" if self.few else "hash threshold",
         }
-
-
-def _near_duplicates(threshold: float) -> NearDuplicates:
-    from lifelong.text.duplicates import NearDuplicates  # loads numpy
-
-    return NearDuplicates(threshold)
 
 
 def _can_cut(document: Document) -> bool:

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from lifelong.tokens.base import Tokenizer
-from lifelong.tokens.tokenizer import BPETokenizer
+from lifelong.files import read_json
+from lifelong.tokens.base import CONFIG, Tokenizer
+from lifelong.tokens.special import SpecialTokens
+from lifelong.tokens.tokenizer import BPETokenizer, find_json
 
 
 def load_tokenizer(path: str | Path) -> Tokenizer:
@@ -19,4 +21,11 @@ def load_tokenizer(path: str | Path) -> Tokenizer:
         from lifelong.tokens.sentencepiece import SentencePieceTokenizer
 
         return SentencePieceTokenizer.load(path)
-    return BPETokenizer.load(path)
+    config = read_json(path / CONFIG) if (path / CONFIG).is_file() else {}
+    if "lifelong_special_tokens" not in config:
+        return BPETokenizer.load(path)
+    tokenizer = Tokenizer()
+    tokenizer.special = SpecialTokens(**config["lifelong_special_tokens"])
+    file = find_json(path)
+    tokenizer.adopt(file.read_bytes(), str(file))
+    return tokenizer

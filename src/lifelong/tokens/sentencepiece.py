@@ -11,7 +11,8 @@ from typing import Any, Literal, Self
 
 from lifelong.errors import LifelongError
 from lifelong.files import read_json, write_bytes
-from lifelong.tokens.base import CONFIG, ROLES, SpecialTokens, Tokenizer
+from lifelong.tokens.base import CONFIG, Tokenizer
+from lifelong.tokens.special import ROLES, SpecialTokens, known_spellings
 from lifelong.tokens.spm import CONTROL, USER_DEFINED, SpmModel, make_control, read_spm, round_scores
 from lifelong.tokens.spm_json import to_json
 from lifelong.tokens.tokenizer import find_json
@@ -20,16 +21,9 @@ MODEL = "spm.model"
 SPECIAL = SpecialTokens(end_of_text="</s>")
 SMALLEST = 256 + 7
 _RUNTIME = "lifelong_runtime"
-# Other spellings of the same tokens, in models trained elsewhere.
-_KNOWN = {
-    "end_of_text": ("<|endoftext|>", "</s>", "<eos>", "<|end_of_text|>"),
-    "system": ("<|system|>", "<|sys|>", "<sys>", "<system>"),
-    "user": ("<|user|>", "<|usr|>", "<usr>", "<user>"),
-    "assistant": ("<|assistant|>", "<|asst|>", "<asst>", "<assistant>"),
-    "end_of_turn": ("<|end|>", "<|eot|>", "<eot>", "<|eot_id|>"),
-}
-# Characters that the trainer gives a meaning of its own; it would drop a text that holds one.
-_RESERVED = re.compile("[\0\u2581\u2585]+")
+# Where a text is cut for the trainer: at characters that it gives a meaning of its own (it would drop a text that holds
+# one), and behind line ends, so that no piece crosses them and words can be encoded one by one.
+_CUTS = re.compile("[\0\u2581\u2585]+|(?<=\n)(?!\n)")
 
 
 class SentencePieceTokenizer(Tokenizer):
@@ -59,6 +53,7 @@ class SentencePieceTokenizer(Tokenizer):
         self._spm: bytes = b""
         self._processor: Any = None  # the library's, for a model that was trained elsewhere
         self._bos: str | None = "<s>"
+        self.notes: list[str] = []  # what was added to or changed in a model that was trained elsewhere
 
     def train(self, texts: Iterable[str]) -> Self:
         """Learn the pieces from texts, and return the tokenizer itself. Equal texts give equal bytes.
@@ -73,7 +68,7 @@ class SentencePieceTokenizer(Tokenizer):
         out = io.BytesIO()
         try:
             SentencePieceTrainer.train(
-                sentence_iterator=(part for text in texts for part in _RESERVED.split(text) if part),
+                sentence_iterator=(part for text in texts for part in _CUTS.split(text) if part),
                 model_writer=out,
                 vocab_size=self._wanted,
                 model_type=self._model_type,
@@ -119,7 +114,7 @@ class SentencePieceTokenizer(Tokenizer):
     def load(cls, path: str | Path) -> Self:
         """Read a tokenizer or model directory with a ``spm.model``, or a ``spm.model`` trained anywhere.
 
-        Special tokens that a model trained elsewhere lacks get the ids after its pieces; `missing` names them.
+        Special tokens that a model trained elsewhere lacks get the ids after its pieces; ``notes`` says so.
 
         Raises:
             LifelongError: the file is missing, damaged or not such a model.
@@ -151,13 +146,14 @@ class SentencePieceTokenizer(Tokenizer):
         model = read_spm(self._spm, where)
         self._processor = SentencePieceProcessor(model_proto=self._spm)
         self._bos = next((p.text for p in model.pieces if p.type == CONTROL and p.text in ("<s>", "<bos>")), None)
-        self.adopt(to_json(model, self.missing, imported=True, where=where), where)
-
-    @property
-    def missing(self) -> tuple[str, ...]:
-        """Special tokens that the model itself lacks, in the order of their ids after its pieces."""
-        texts = {piece.text for piece in read_spm(self._spm, MODEL).pieces}
-        return tuple(token for token in self.special.spellings if token not in texts)
+        texts = {piece.text for piece in model.pieces}
+        missing = tuple(token for token in self.special.spellings if token not in texts)
+        self.adopt(to_json(model, missing, imported=True, where=where), where)
+        self.notes = [f"{piece.text} was an ordinary piece; now no text can become it" for piece in typed]
+        if missing:
+            self.notes.append(f"added to the vocabulary, from id {len(model.pieces)}: {' '.join(missing)}")
+        if model.charsmap or model.remove_extra_whitespaces:
+            self.notes.append("it normalises text, so not every text comes back from its ids as it was")
 
     def _encode(self, texts: list[str]) -> list[list[int]]:
         if self._processor is None:
@@ -195,10 +191,10 @@ class SentencePieceTokenizer(Tokenizer):
 
 def _find_special(model: SpmModel) -> SpecialTokens:
     """Return how a model trained elsewhere spells the special tokens: by name, or by place (3 to 6, as ours)."""
-    marks = [piece.text for piece in model.pieces if piece.type in (CONTROL, USER_DEFINED)]
-    found = {key: next((word for word in words if word in marks), None) for key, words in _KNOWN.items()}
-    turns = [key for key in found if key != "end_of_text"]
-    by_place = [piece.text for piece in model.pieces[3:7] if piece.type in (CONTROL, USER_DEFINED)]
-    if not any(found[key] for key in turns) and len(by_place) == len(turns):
+    marks = {piece.text for piece in model.pieces if piece.type in (CONTROL, USER_DEFINED)}
+    found = known_spellings(marks)
+    turns = ("system", "user", "assistant", "end_of_turn")
+    by_place = [piece.text for piece in model.pieces[3:7] if piece.text in marks]
+    if not found.keys() & set(turns) and len(by_place) == len(turns):
         found |= dict(zip(turns, by_place, strict=True))
-    return SpecialTokens(**{key: word for key, word in found.items() if word})
+    return SpecialTokens(**found)

@@ -13,6 +13,7 @@ from typing import Any
 
 from lifelong.errors import LifelongError
 from lifelong.tokens.spm import BYTE, CONTROL, SPACE, UNKNOWN, USER_DEFINED, SpmModel
+from lifelong.tokens.words import LINES, SPACES
 
 UNIGRAM, BPE = 1, 2
 
@@ -81,9 +82,10 @@ def _added_tokens(model: SpmModel, pieces: list[str], added: tuple[str, ...]) ->
 def _pre_tokenizer(model: SpmModel, pieces: list[str], added: tuple[str, ...]) -> dict[str, Any] | None:
     """Cut text where no piece can cross, which changes no id and lets words be remembered."""
     steps = []
-    # A space begins a word: no piece has one behind another character.
+    # A space begins a word: no piece has one behind another character. In those trained here a line end ends it, too.
     if not any(re.search(r"[^ ] ", text) for text in pieces):
-        steps.append({"type": "Split", "pattern": {"Regex": " *[^ ]+| +"}, "behavior": "Isolated", "invert": False})
+        words = SPACES if any(re.search(r"\n[^\n]", text) for text in pieces) else LINES
+        steps.append({"type": "Split", "pattern": {"Regex": words}, "behavior": "Isolated", "invert": False})
     if model.model_type == UNIGRAM:
         # Here every entry of the vocabulary can be spelled, also "</s>" and "<0x41>". The library keeps such entries
         # out; `tokenizers` does not, so the text is cut behind the first character of their spellings.

@@ -17,8 +17,9 @@ if TYPE_CHECKING:
 STREAM_ABOVE = 1 << 20  # characters: a longer text comes as pieces
 PIECE = 4_000  # bytes of one piece, as `cleaning.cut` makes them
 _LONGEST = 1 << 16  # characters: a paragraph beyond this is torn, so that memory stays bounded
-_BREAK = re.compile(r"(?<=\n\n)(?=[^\r\n])|(?<=\n\r\n)(?=[^\r\n])")
-_CODE_BREAK = re.compile(r"(?<=\n\n)(?=\S)|(?<=\n\r\n)(?=\S)")
+# After blank lines, also such as hold white space; in code only before what stands at the margin.
+_BREAK = re.compile(r"\n(?:[ \t]*\r?\n)+(?=[ \t]*[^\s])")
+_CODE_BREAK = re.compile(r"\n(?:[ \t]*\r?\n)+(?=\S)")
 _FRONT_MATTER = re.compile(r"\A(---|\+\+\+)[ \t]*\r?\n(.*?)(?:^)\1[ \t]*(?:\r?\n|\Z)", re.DOTALL | re.MULTILINE)
 _FRONT_MATTER_LIMIT = 1 << 16
 
@@ -72,7 +73,7 @@ def pieces(chunks: Iterable[str], *, code: bool) -> Iterator[str]:
             yield buffer[start:end]
             start = end
         buffer = buffer[start:]
-        searched = max(0, len(buffer) - 1)  # a break needs the character after it
+        searched = len(buffer.rstrip())  # a break needs the character after it
     if buffer:
         yield buffer
 

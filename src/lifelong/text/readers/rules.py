@@ -30,5 +30,4 @@ RULES: dict[str, str] = {
     "missing-key": "a row without the key or column that its format needs",
     "unknown-role": "a message whose role is not system, user or assistant",
     "empty-messages": "a conversation without messages, or with nothing but empty ones",
-    "no-assistant-turn": "a conversation in which the assistant says nothing",
 }

@@ -94,9 +94,8 @@ def read_ipynb(file: SourceFile, report: OnProblem) -> Iterator[Document]:
         problem.fatal = True
         raise problem
 
-    _, book = next(json_values(file, refuse))
-    cells = book.get("cells") if isinstance(book, dict) else None
-    if not isinstance(cells, list):
+    _, book = next(json_values(file, refuse), (None, None))
+    if not isinstance(book, dict) or not isinstance(cells := book.get("cells"), list):
         fix = "Open and save it in a present-day Jupyter: format 4 has 'cells'."
         raise BadInput("missing-key", "the notebook has no list of 'cells'", where=where, fix=fix, fatal=True)
     language = _language(book)
