@@ -112,7 +112,7 @@ class Checker:
 
         Where not one document has text, and no other error says why, that is an error of its own.
         """
-        if not self._texts and not any(finding.severity == "error" for finding in self.findings.by_rule.values()):
+        if not self._texts and not self.findings.has_errors:
             what = f"no text in {self._kinds.total():,} documents"
             self.findings.add("nothing-trained", ", ".join(self._sources) or "everywhere", what)
         facts: dict[str, Any] = {
