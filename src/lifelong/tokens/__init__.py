@@ -6,15 +6,16 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from lifelong.tokens.building import build_cache
     from lifelong.tokens.loader import Batch, Loader
     from lifelong.tokens.rows import ChatSource, RowSource, WindowSource
-    from lifelong.tokens.shards import TokenCache, build_cache, open_cache
+    from lifelong.tokens.shards import TokenCache, open_cache
     from lifelong.tokens.tokenizer import BPETokenizer
 
 _HOMES = {
     "BPETokenizer": "tokenizer",
     "TokenCache": "shards",
-    "build_cache": "shards",
+    "build_cache": "building",
     "open_cache": "shards",
     "ChatSource": "rows",
     "RowSource": "rows",

@@ -22,7 +22,8 @@ from lifelong.settings.presets import load_preset
 from lifelong.settings.train import TrainSettings
 from lifelong.text.corpus import Corpus, open_corpus
 from lifelong.text.document import DataSource
-from lifelong.tokens.shards import build_cache, open_cache
+from lifelong.tokens.building import build_cache
+from lifelong.tokens.shards import open_cache
 from lifelong.tokens.tokenizer import BPETokenizer
 from lifelong.train.checkpoint import newest_checkpoint, restore
 from lifelong.train.drive import Drive
