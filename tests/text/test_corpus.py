@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 
 from lifelong.errors import LifelongError
 from lifelong.text import Document, build_corpus, is_prepared, load_prepared, open_corpus, prepare
-from lifelong.text.cleaning import clean, cut
+from lifelong.text.cleaning import clean
+from lifelong.text.cutting import cut
 from lifelong.text.splitting import FEW_KEYS, assign
 
 _WORDS = ["one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten"]
@@ -31,17 +32,17 @@ def _names(documents: list[Document]) -> set[str]:
 
 def test_cleaning_keeps_code_fences() -> None:
     text = "# A  \r\n\r\n\r\n\r\n\r\nb\t\n```py\nx = 1  \n\n\n\n\ny\n```  \nend \n\n"
-    tidy = clean(Document(text, "a.md", "a.md", "markdown")).text
+    tidy = clean(Document(text, "a.md", "a.md", "markdown"))[0].text
     assert tidy == "# A\n\n\nb\n```py\nx = 1  \n\n\n\n\ny\n```  \nend\n"
-    code = clean(Document("x = 1  \r\n\r\n\r\n\r\n\r\n", "a.py", "a.py", "code")).text
+    code = clean(Document("x = 1  \r\n\r\n\r\n\r\n\r\n", "a.py", "a.py", "code"))[0].text
     assert code == "x = 1  \n\n\n\n\n"
 
 
 @given(st.text(alphabet="ab \n`~\t\r"))
 def test_cleaning_twice_changes_nothing(text: str) -> None:
     for kind in ("text", "markdown", "code"):
-        once = clean(Document(text, "a", "a", kind))
-        assert clean(once) == once
+        once, _ = clean(Document(text, "a", "a", kind))
+        assert clean(once) == (once, {})
         assert once.text.split() == text.split()
 
 

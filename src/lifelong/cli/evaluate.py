@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -53,13 +54,13 @@ def evaluate(
     emit(result, as_json=as_json, show=show)
 
 
-def _texts(data: list[str], settings: EvaluateSettings) -> dict[str, list[Document]]:
+def _texts(data: list[str], settings: EvaluateSettings) -> dict[str, Sequence[Document]]:
     from lifelong.text import open_corpus
 
     return {settings.split: open_corpus(data, seed=settings.seed).split(settings.split)}
 
 
-def _domains(place: Path, split: str) -> dict[str, list[Document]]:
+def _domains(place: Path, split: str) -> dict[str, Sequence[Document]]:
     from lifelong.errors import LifelongError
     from lifelong.learn.measure import read_slices
     from lifelong.model.store import ModelStore

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Sequence
 from pathlib import Path
 
 from lifelong.files import write_json
@@ -69,7 +70,7 @@ def _stage_model(lesson: Lesson, result: LessonResult, staged: Path) -> None:
     (staged / "README.md").write_text(model_card(lesson.root.name, card), encoding="utf-8")
 
 
-def _digest(documents: list[Document]) -> str:
+def _digest(documents: Sequence[Document]) -> str:
     digest = hashlib.sha256()
     for document in documents:
         digest.update(document.text.encode("utf-8") + b"\0")

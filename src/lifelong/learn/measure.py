@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 from lifelong import progress
@@ -12,12 +13,12 @@ from lifelong.text.memory import read_slice
 from lifelong.tokens.tokenizer import BPETokenizer
 from lifelong.train.founding import slice_path
 
-Slices = dict[str, list[Document]]
+Slices = dict[str, Sequence[Document]]
 
 
 def read_slices(root: Path, domains: list[str], split: str) -> Slices:
     """Return the frozen ``split`` slice of each domain that has one with text in it."""
-    found = {}
+    found: Slices = {}
     for domain in domains:
         path = root / slice_path(domain, split)
         if path.is_file() and (documents := read_slice(path)):

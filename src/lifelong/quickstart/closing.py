@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -62,7 +63,7 @@ def write_page(out: Path, notes: dict[str, Any]) -> dict[str, Any]:
     return {"page": str(place / "index.html"), **content}
 
 
-def _speak(place: Path, asked: list[Any], seed: int) -> dict[str, Any]:
+def _speak(place: Path, asked: Sequence[Any], seed: int) -> dict[str, Any]:
     """Return samples before and after the lesson, and answers to ten questions evenly through the test split."""
     from lifelong.generate.chat import ChatSession
     from lifelong.generate.engine import generate

@@ -1,4 +1,4 @@
-"""Make a text tidy without changing what it says, tell equal texts apart from new ones, and cut one long text."""
+"""Make a text tidy without changing what it says, and tell equal texts apart from new ones."""
 
 from __future__ import annotations
 
@@ -6,39 +6,64 @@ import dataclasses
 import hashlib
 import json
 import re
-from collections.abc import Iterator
+from collections import Counter
+from functools import cache
+from typing import Any
 
 from lifelong.text.document import Document, join_messages
 
-CUT_ABOVE = 8_000  # bytes: a lone text longer than this is cut, so that it can be split at all
-PIECE = 4_000  # bytes of one piece
-_FENCE = re.compile(r" {0,3}(`{3,}|~{3,})")
 _MANY_BLANK_LINES = 2
+_FENCE = re.compile(r" {0,3}(`{3,}|~{3,})")
+_INLINE_CODE = re.compile(r"(`+[^`]+`+)")
+_GAP = re.compile(r"(?<=\S)[ \t\u00a0]{2,}(?=\S)|(?<=\S)\t(?=\S)")
+# Lines whose inner white space means something: indented, a table's row or rule, aligned columns, a typed command.
+_LITERAL = re.compile(
+    r"""  [ ]{4} | [ ]*\t
+        | .*\|
+        | [ ]*([=~^"'*+#_.-])\1{2,}[ \t]
+        | .*\S(?:[ ]{2,}|\t)\S.*\S(?:[ ]{2,}|\t)\S
+        | [ ]*(?:[$%>#]|>>>|\.\.\.|[\w.-]+@[\w.-]+:\S*[$\#])[ ]\S
+    """,
+    re.VERBOSE,
+)
+
+Changes = Counter[str]
 
 
-def clean(document: Document) -> Document:
-    """Return the document with LF line ends; text and Markdown also lose trailing spaces and long runs of blank lines.
+def clean(document: Document) -> tuple[Document, Changes]:
+    """Return the document tidied, and what was changed: how many lines for each reason.
 
-    Inside Markdown's code fences, and in code, every other character stays.
+    All text gets LF line ends. Text, Markdown and messages also lose trailing spaces, long runs of blank lines, and
+    runs of spaces between words; mojibake (UTF-8 once read as something else) is repaired. Fenced and inline code,
+    indentation, tables and command lines stay to the letter, and so does code.
     """
+    changes: Changes = Counter()
     if document.messages:
-        messages = tuple({**message, "content": _line_ends(message["content"])} for message in document.messages)
-        return dataclasses.replace(document, messages=messages, text=join_messages(messages))
-    text = _line_ends(document.text)
-    if document.kind != "code":
-        text = _tidy(text, fences=document.kind == "markdown")
-    return document if text == document.text else dataclasses.replace(document, text=text)
+        messages = tuple(
+            {**message, "content": _clean_text(message["content"], "markdown", changes)}
+            for message in document.messages
+        )
+        if not changes:
+            return document, changes
+        return dataclasses.replace(document, messages=messages, text=join_messages(messages)), changes
+    text = _clean_text(document.text, document.kind, changes)
+    if document.kind != "code" and text.strip():
+        text = text.strip("\n") + "\n"
+    return (document if text == document.text else dataclasses.replace(document, text=text)), changes
 
 
-def _line_ends(text: str) -> str:
-    return text.replace("\r\n", "\n").replace("\r", "\n")
+def _clean_text(text: str, kind: str, changes: Changes) -> str:
+    if "\r" in text:
+        changes["line ends"] += text.count("\r")
+        text = text.replace("\r\n", "\n").replace("\r", "\n")
+    return text if kind == "code" else _tidy(text, changes, markdown=kind == "markdown")
 
 
-def _tidy(text: str, *, fences: bool) -> str:
+def _tidy(text: str, changes: Changes, *, markdown: bool) -> str:
     kept: list[str] = []
     fence, blank = "", 0
     for line in text.split("\n"):
-        mark = _FENCE.match(line) if fences else None
+        mark = _FENCE.match(line) if markdown else None
         if fence:
             kept.append(line)
             if mark and mark[1].startswith(fence) and line.strip() == mark[1]:
@@ -46,12 +71,48 @@ def _tidy(text: str, *, fences: bool) -> str:
             continue
         if mark:
             fence = mark[1]
-        line = line.rstrip()
-        blank = 0 if line else blank + 1
+        tidy = line.rstrip()
+        if tidy and not tidy.isascii():
+            tidy = _repair(tidy, changes)
+        if not mark:
+            tidy = _fold(tidy)
+        if tidy != line:
+            changes["white space"] += 1
+        blank = 0 if tidy else blank + 1
         if blank <= _MANY_BLANK_LINES:
-            kept.append(line)
-    tidy = "\n".join(kept).strip("\n")
-    return tidy + "\n" if tidy else ""
+            kept.append(tidy)
+        else:
+            changes["blank lines"] += 1
+    return "\n".join(kept)
+
+
+def _fold(line: str) -> str:
+    """Make each run of spaces between words one space, but for lines and spans that are meant literally."""
+    if not ("  " in line or "\t" in line or "\u00a0" in line) or not _GAP.search(line) or _LITERAL.match(line):
+        return line
+    parts = _INLINE_CODE.split(line) if "`" in line else [line]
+    return "".join(part if index % 2 else _GAP.sub(" ", part) for index, part in enumerate(parts))
+
+
+def _repair(line: str, changes: Changes) -> str:
+    parts = _INLINE_CODE.split(line) if "`" in line else [line]
+    ftfy = _ftfy()
+    if not any(ftfy.badness.is_bad(part) for part in parts[::2]):
+        return line
+    repaired = "".join(part if index % 2 else ftfy.fix_encoding(part) for index, part in enumerate(parts))
+    # A repair may bring line ends with it (U+0085 read as an ellipsis, say): then the line is left as it is.
+    if repaired == line or len(repaired.splitlines()) > 1:
+        return line
+    changes["mojibake"] += 1
+    return repaired
+
+
+@cache
+def _ftfy() -> Any:
+    import ftfy
+    import ftfy.badness
+
+    return ftfy
 
 
 def content_hash(document: Document) -> str:
@@ -61,25 +122,3 @@ def content_hash(document: Document) -> str:
     else:
         words = " ".join(document.text.split())
     return hashlib.blake2b(words.encode("utf-8"), digest_size=16).hexdigest()
-
-
-def cut(document: Document) -> Iterator[Document]:
-    """Cut a long text at blank lines into contiguous documents of about 4 kB, named ``name#0001`` and so on.
-
-    Code is cut only where the next line starts at the margin; a paragraph is never torn, however long it is.
-    Joining the pieces gives the text back.
-    """
-    parts = re.split(r"(?<=\n\n)(?=\S)" if document.kind == "code" else r"(?<=\n\n)(?=[^\n])", document.text)
-    number, piece, size = 1, "", 0
-    for part in parts:
-        piece += part
-        size += len(part.encode("utf-8"))
-        if size >= PIECE:
-            yield _piece(document, piece, number)
-            number, piece, size = number + 1, "", 0
-    if piece:
-        yield _piece(document, piece, number)
-
-
-def _piece(document: Document, text: str, number: int) -> Document:
-    return dataclasses.replace(document, text=text, name=f"{document.name}#{number:04d}")

@@ -9,7 +9,8 @@ from pathlib import Path
 
 from lifelong.errors import LifelongError
 from lifelong.files import write_text
-from lifelong.text.cleaning import content_hash, cut
+from lifelong.text.cleaning import content_hash
+from lifelong.text.cutting import cut
 from lifelong.text.document import Document
 from lifelong.text.splitting import position
 

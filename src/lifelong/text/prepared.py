@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from types import TracebackType
+from typing import Any, BinaryIO, Self, overload
+
+import numpy as np
 
 from lifelong.errors import LifelongError
 from lifelong.files import atomic_directory, check_manifest, claim_output, directory_kind, read_json, write_json
@@ -15,6 +19,7 @@ KIND = "prepared"
 # `val` is the name that other tools look for; here it is the gate.
 FILES = {"train": "train.jsonl", "gate": "val.jsonl", "test": "test.jsonl"}
 REPORT = "dataset_metadata.json"
+_FIX = "Run `lifelong prepare` again, into this directory or a new one."
 
 
 def is_prepared(path: str | Path) -> bool:
@@ -22,41 +27,120 @@ def is_prepared(path: str | Path) -> bool:
     return directory_kind(Path(path)) == KIND
 
 
-def write_prepared(out: Path, splits: Mapping[str, Iterable[Document]], report: dict[str, Any]) -> None:
-    """Write a prepared directory whole or not at all.
+class PreparedWriter:
+    """Writes a prepared directory document by document, whole or not at all.
+
+    Used as a context; ``report`` is written at its end.
 
     Raises:
         LifelongError: ``out`` holds something else, or the disk refuses.
     """
-    claim_output(out, KIND)
-    with atomic_directory(out, KIND) as folder:
-        for name, filename in FILES.items():
-            with (folder / filename).open("w", encoding="utf-8", newline="\n") as handle:
-                handle.writelines(json.dumps(item.row(), ensure_ascii=False) + "\n" for item in splits[name])
-        write_json(folder / REPORT, report)
+
+    def __init__(self, out: Path) -> None:
+        claim_output(out, KIND)  # before the work, not after
+        self.report: dict[str, Any] = {}
+        self.folder = out
+        self._stack = contextlib.ExitStack()
+        self._out = out
+        self._files: dict[str, BinaryIO] = {}
+
+    def __enter__(self) -> Self:
+        self.folder = self._stack.enter_context(atomic_directory(self._out, KIND))
+        self._files = {split: (self.folder / name).open("wb") for split, name in FILES.items()}
+        return self
+
+    def add(self, split: str, document: Document) -> None:
+        """Append a document to a split."""
+        self._files[split].write(json.dumps(document.row(), ensure_ascii=False).encode("utf-8") + b"\n")
+
+    def flush(self) -> None:
+        """Make what was added readable from ``folder``."""
+        for file in self._files.values():
+            file.flush()
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        for file in self._files.values():
+            file.close()
+        if kind is None:
+            write_json(self.folder / REPORT, self.report)
+        self._stack.__exit__(kind, error, trace)
 
 
-def read_prepared(path: Path) -> tuple[dict[str, list[Document]], dict[str, Any]]:
-    """Read the splits and the report of a prepared directory, after checking it against its manifest.
+def check_prepared(path: Path) -> None:
+    """Raise LifelongError where a directory is not a prepared one, or not as it was written."""
+    if not is_prepared(path):
+        raise LifelongError("not a prepared directory", where=str(path), fix=_FIX)
+    if problem := check_manifest(path):
+        raise LifelongError(problem, where=str(path), fix=_FIX)
+
+
+def read_report(path: Path) -> dict[str, Any]:
+    """Return what `prepare` reported."""
+    report: dict[str, Any] = read_json(path / REPORT)
+    return report
+
+
+def read_split(path: Path, split: str) -> Iterator[Document]:
+    """Yield the documents of a split, after checking the directory against its manifest.
 
     Raises:
         LifelongError: it is not a prepared directory, or a file is missing or changed.
     """
-    fix = "Run `lifelong prepare` again, into this directory or a new one."
-    if not is_prepared(path):
-        raise LifelongError("not a prepared directory", where=str(path), fix=fix)
-    if problem := check_manifest(path):
-        raise LifelongError(problem, where=str(path), fix=fix)
-    report: dict[str, Any] = read_json(path / REPORT)
-    return {split: _rows(path / filename) for split, filename in FILES.items()}, report
+    check_prepared(path)
+    yield from stored_split(path, split)
 
 
-def _rows(file: Path) -> list[Document]:
-    documents = []
-    with file.open(encoding="utf-8", newline="\n") as handle:
-        for number, line in enumerate(handle, start=1):
-            try:
-                documents.append(Document.from_row(json.loads(line)))
-            except (ValueError, KeyError, TypeError) as error:
-                raise LifelongError(f"not a prepared row: {error!r}", where=f"{file}:{number}") from None
-    return documents
+def stored_split(path: Path, split: str) -> StoredDocuments:
+    """Return the documents of a split of a directory that was checked, read as they are asked for."""
+    return StoredDocuments(path / FILES[split])
+
+
+class StoredDocuments(Sequence[Document]):
+    """The documents of a file of prepared rows; only where each begins is kept in memory."""
+
+    def __init__(self, file: Path) -> None:
+        self.file = file
+        ends = []
+        end = 0
+        with file.open("rb") as handle:
+            for line in handle:
+                end += len(line)
+                ends.append(end)
+        self._starts = np.array([0, *ends], dtype=np.int64)
+
+    def __len__(self) -> int:
+        return len(self._starts) - 1
+
+    def __iter__(self) -> Iterator[Document]:
+        with self.file.open("rb") as handle:
+            for number, line in enumerate(handle, start=1):
+                yield self._parse(line, number)
+
+    @overload
+    def __getitem__(self, index: int) -> Document: ...
+    @overload
+    def __getitem__(self, index: slice) -> list[Document]: ...
+    def __getitem__(self, index: int | slice) -> Document | list[Document]:
+        numbers = range(len(self))[index]
+        with self.file.open("rb") as handle:
+            if isinstance(numbers, int):
+                return self._at(handle, numbers)
+            return [self._at(handle, number) for number in numbers]
+
+    def _at(self, handle: BinaryIO, number: int) -> Document:
+        start, stop = int(self._starts[number]), int(self._starts[number + 1])
+        handle.seek(start)
+        return self._parse(handle.read(stop - start), number + 1)
+
+    def _parse(self, line: bytes, number: int) -> Document:
+        try:
+            return Document.from_row(json.loads(line))
+        except (ValueError, KeyError, TypeError) as error:
+            raise LifelongError(f"not a prepared row: {error!r}", where=f"{self.file}:{number}") from None
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Sequence) and list(self) == list(other)
+
+    __hash__ = None  # type: ignore[assignment]

@@ -5,14 +5,14 @@ from __future__ import annotations
 import glob
 import json
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from lifelong.errors import LifelongError
 from lifelong.files import directory_kind
-from lifelong.text.document import ROLES, DataSource, Document, join_messages
+from lifelong.text.document import ROLES, BadInput, DataSource, Document, join_messages
 
 SUFFIXES = {
     **dict.fromkeys((".txt", ".rst", ".text"), "text"),
@@ -135,7 +135,7 @@ def read_sources(sources: Sequence[DataSource | str | Path]) -> Iterator[Documen
             yield from read_file(file)
 
 
-def read_file(file: SourceFile) -> Iterator[Document]:
+def read_file(file: SourceFile, on_problem: Callable[[BadInput], None] | None = None) -> Iterator[Document]:
     """Yield the documents of one file: one for text, Markdown and code, one a row for chats and documents."""
     if file.kind in ("text", "markdown", "code"):
         text = _decode(file.path.read_bytes(), file.path, first_line=1).removeprefix("\ufeff")

@@ -7,6 +7,8 @@ from collections.abc import Iterable, Sequence
 from pathlib import PurePosixPath
 
 from lifelong.errors import LifelongError
+from lifelong.text.cleaning import content_hash
+from lifelong.text.cutting import piece_of
 from lifelong.text.document import Document
 
 SPLITS = ("train", "gate", "test")
@@ -14,17 +16,18 @@ SPLITS = ("train", "gate", "test")
 FEW_KEYS = 50
 
 
-def split_key(document: Document, split_by: str, content: str) -> str:
+def split_key(document: Document, split_by: str, *, alone: bool = False) -> str:
     """Return what a document is split by: its path below the source, or with ``name`` the file's stem.
 
     By path, the rows of one file are split each for itself, by their content: a row keeps its split when rows are
-    inserted before it. By name, all rows of a file, and all files of the same stem, stay together.
+    inserted before it. So are the pieces of a long text, by their number: they keep it when text is appended. By name,
+    all rows and pieces of a file, and all files of the same stem, stay together; but for pieces where ``alone``.
     """
     if split_by == "name":
-        name, _, piece = document.name.partition("#")
+        name, number = piece_of(document.name)
         stem = PurePosixPath(name).stem
-        return f"{stem}#{piece}" if piece else stem
-    return f"{document.name}:{content}" if document.line is not None else document.name
+        return f"{stem}#{number}" if number and alone else stem
+    return f"{document.name}:{content_hash(document)}" if document.line is not None else document.name
 
 
 def check_split(fractions: Sequence[float], split_by: str) -> None:
@@ -41,6 +44,11 @@ def position(key: str, seed: int) -> float:
     return (int.from_bytes(digest, "big") >> 11) / 2**53  # 53 bits fit a float exactly, so 1.0 cannot come out
 
 
+def threshold_split(place: float, fractions: Sequence[float]) -> str:
+    """Return the split of a place in [0, 1)."""
+    return SPLITS[(place >= fractions[0]) + (place >= fractions[0] + fractions[1])]
+
+
 def assign(keys: Iterable[str], fractions: Sequence[float], seed: int) -> dict[str, str]:
     """Return the split of each key.
 
@@ -49,8 +57,7 @@ def assign(keys: Iterable[str], fractions: Sequence[float], seed: int) -> dict[s
     """
     places = {key: position(key, seed) for key in keys}
     if len(places) >= FEW_KEYS:
-        borders = fractions[0], fractions[0] + fractions[1]
-        return {key: SPLITS[(place >= borders[0]) + (place >= borders[1])] for key, place in places.items()}
+        return {key: threshold_split(place, fractions) for key, place in places.items()}
     ranked = sorted(places, key=lambda key: (places[key], key))
     gate, test = (_share(len(ranked), fraction) for fraction in fractions[1:])
     train = len(ranked) - gate - test
