@@ -22,9 +22,9 @@ def presets(
 
     vocab_size = None
     if tokenizer is not None:
-        from lifelong.tokens import BPETokenizer
+        from lifelong.tokens.loading import load_tokenizer
 
-        vocab_size = BPETokenizer.load(tokenizer).vocab_size
+        vocab_size = load_tokenizer(tokenizer).vocab_size
     found: list[dict[str, Any]] = []
     for preset in list_presets():
         config = preset.config(vocab_size)

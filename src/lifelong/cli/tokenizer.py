@@ -27,7 +27,7 @@ def train(
     from lifelong import text
     from lifelong.files import claim_output
     from lifelong.progress import note
-    from lifelong.tokens import BPETokenizer
+    from lifelong.tokens.tokenizer import BPETokenizer
 
     claim_output(out, "tokenizer")
     corpus = text.open_corpus(sources, seed=settings.seed)
@@ -52,9 +52,9 @@ def show(
     as_json: AsJson = False,
 ) -> None:
     """Show a tokenizer's size and special tokens, and how it cuts a text."""
-    from lifelong.tokens import BPETokenizer
+    from lifelong.tokens.loading import load_tokenizer
 
-    tokenizer = BPETokenizer.load(path)
+    tokenizer = load_tokenizer(path)
     facts: dict[str, object] = {
         "vocab_size": tokenizer.vocab_size,
         "eos_id": tokenizer.eos_id,

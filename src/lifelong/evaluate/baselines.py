@@ -14,7 +14,7 @@ from lifelong.evaluate.bits import scored_text
 
 if TYPE_CHECKING:
     from lifelong.text import Document
-    from lifelong.tokens.tokenizer import BPETokenizer
+    from lifelong.tokens.base import Tokenizer
 
 LABELS = {
     "unigram": "token frequencies alone",
@@ -26,7 +26,7 @@ _PRIMING_BYTES = 8_000_000
 _XZ_PRESET = 9 | lzma.PRESET_EXTREME
 
 
-def baselines(train: Iterable[Document], test: Sequence[Document], tokenizer: BPETokenizer) -> dict[str, float]:
+def baselines(train: Iterable[Document], test: Sequence[Document], tokenizer: Tokenizer) -> dict[str, float]:
     """Return bits per byte of the test documents by four simple methods; :data:`LABELS` says what each key means.
 
     - ``unigram``: every token coded by its frequency in the training text, with one added to every count
@@ -63,7 +63,7 @@ def _xz(data: bytes) -> int:
     return len(lzma.compress(data, format=lzma.FORMAT_RAW, filters=filters))
 
 
-def _unigram(train: list[str], test: list[str], tokenizer: BPETokenizer) -> float:
+def _unigram(train: list[str], test: list[str], tokenizer: Tokenizer) -> float:
     counts: Counter[int] = Counter()
     for ids in tokenizer.encode_batch(train):
         counts.update(ids)

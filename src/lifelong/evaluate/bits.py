@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from lifelong.evaluate.windows import Progress, Scored
     from lifelong.model.transformer import Transformer
     from lifelong.text import Document
-    from lifelong.tokens.tokenizer import BPETokenizer
+    from lifelong.tokens.base import Tokenizer
 
 _LONGEST_DEFAULT = 512
 
@@ -96,7 +96,7 @@ def scored_bytes(document: Document) -> int:
 
 def score(
     model: Transformer,
-    tokenizer: BPETokenizer,
+    tokenizer: Tokenizer,
     documents: Sequence[Document],
     *,
     sequence_length: int | None = None,
@@ -160,7 +160,7 @@ def _within(documents: Sequence[Document], max_bytes: int | None) -> list[tuple[
     return chosen
 
 
-def _encode(tokenizer: BPETokenizer, documents: Sequence[Document]) -> list[Scored]:
+def _encode(tokenizer: Tokenizer, documents: Sequence[Document]) -> list[Scored]:
     from lifelong.evaluate.windows import Scored
 
     texts = iter(tokenizer.encode_batch([document.text for document in documents if document.messages is None]))

@@ -13,12 +13,12 @@ if TYPE_CHECKING:
     from lifelong.evaluate.windows import Progress, Scored
     from lifelong.model.transformer import Transformer
     from lifelong.text import Document
-    from lifelong.tokens.tokenizer import BPETokenizer
+    from lifelong.tokens.base import Tokenizer
 
 
 def answer_ranking(
     model: Transformer,
-    tokenizer: BPETokenizer,
+    tokenizer: Tokenizer,
     chat_documents: Sequence[Document],
     *,
     distractors: int = 3,
@@ -96,7 +96,7 @@ def _others(pool: list[str], answer: str, count: int, generator: random.Random) 
     return [text for text in drawn if text != answer][:count]
 
 
-def _candidate(tokenizer: BPETokenizer, question: list[dict[str, str]], answer: str, longest: int) -> Scored:
+def _candidate(tokenizer: Tokenizer, question: list[dict[str, str]], answer: str, longest: int) -> Scored:
     from lifelong.evaluate.windows import Scored
 
     ids, scored = tokenizer.encode_chat([*question, {"role": "assistant", "content": answer}])

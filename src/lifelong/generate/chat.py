@@ -10,7 +10,7 @@ from lifelong.generate.engine import generate, note_to_stderr
 
 if TYPE_CHECKING:
     from lifelong.model.transformer import Transformer
-    from lifelong.tokens.tokenizer import BPETokenizer
+    from lifelong.tokens.base import Tokenizer
 
 # A small model trained on plain questions and answers has never seen a system prompt: one would only confuse it.
 DEFAULT_SYSTEM: str | None = None
@@ -27,7 +27,7 @@ class ChatSession:
     """
 
     def __init__(
-        self, model: Transformer, tokenizer: BPETokenizer, system: str | None = DEFAULT_SYSTEM, **sampling: Any
+        self, model: Transformer, tokenizer: Tokenizer, system: str | None = DEFAULT_SYSTEM, **sampling: Any
     ) -> None:
         self.model, self.tokenizer, self.system = model, tokenizer, system
         self.sampling = {"max_tokens": min(DEFAULT_MAX_TOKENS, model.config.max_seq_len // 2), **sampling}

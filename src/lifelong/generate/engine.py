@@ -15,7 +15,7 @@ from lifelong.generate.stream import TextStream
 
 if TYPE_CHECKING:
     from lifelong.model.transformer import Transformer
-    from lifelong.tokens.tokenizer import BPETokenizer
+    from lifelong.tokens.base import Tokenizer
 
 
 def note_to_stderr(message: str) -> None:
@@ -25,7 +25,7 @@ def note_to_stderr(message: str) -> None:
 
 def generate(
     model: Transformer,
-    tokenizer: BPETokenizer,
+    tokenizer: Tokenizer,
     prompt: str | list[int],
     *,
     max_tokens: int = 50,
@@ -96,7 +96,7 @@ def generate(
     return [stream.finish() for stream in streams]
 
 
-def _prompt_ids(tokenizer: BPETokenizer, prompt: str | list[int]) -> list[int]:
+def _prompt_ids(tokenizer: Tokenizer, prompt: str | list[int]) -> list[int]:
     if isinstance(prompt, str):
         return [tokenizer.eos_id, *tokenizer.encode(prompt)]
     return list(prompt) or [tokenizer.eos_id]

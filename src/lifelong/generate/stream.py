@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from lifelong.tokens.tokenizer import BPETokenizer
+    from lifelong.tokens.base import Tokenizer
 
 _REPLACEMENT = "\ufffd"
 
@@ -18,7 +18,7 @@ class TextStream:
     the pieces joined are exactly the tokenizer's decoding of all tokens at once.
     """
 
-    def __init__(self, tokenizer: BPETokenizer, on_text: Callable[[str], None] | None = None) -> None:
+    def __init__(self, tokenizer: Tokenizer, on_text: Callable[[str], None] | None = None) -> None:
         self._tokenizer, self._on_text = tokenizer, on_text
         self._pieces: list[str] = []
         self._waiting: list[int] = []

@@ -16,7 +16,7 @@ from lifelong.model.transformer import Transformer
 from lifelong.settings.learn import LearnSettings
 from lifelong.text.corpus import Corpus
 from lifelong.text.memory import ReplayMemory
-from lifelong.tokens.tokenizer import BPETokenizer
+from lifelong.tokens.base import Tokenizer
 from lifelong.train.folder import RunFolder
 
 
@@ -72,7 +72,7 @@ class Lesson:
     settings: LearnSettings
     corpus: Corpus
     model: Transformer
-    tokenizer: BPETokenizer
+    tokenizer: Tokenizer
     adapter: AdapterConfig | None
     memory: ReplayMemory
     bf16: bool

@@ -18,7 +18,8 @@ from lifelong.model.huggingface import from_huggingface, to_huggingface
 from lifelong.model.store import HOME, ModelStore
 from lifelong.model.transformer import Transformer
 from lifelong.settings.model import ModelConfig
-from lifelong.tokens.tokenizer import BPETokenizer
+from lifelong.tokens.base import Tokenizer
+from lifelong.tokens.loading import load_tokenizer
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -44,7 +45,7 @@ def fingerprint(model: Transformer) -> str:
     return sha256_bytes("\n".join(parts).encode())
 
 
-def write_model_files(model: Transformer, tokenizer: BPETokenizer, out: Path) -> None:
+def write_model_files(model: Transformer, tokenizer: Tokenizer, out: Path) -> None:
     """Write `config.json`, `generation_config.json`, `model.safetensors` and the tokenizer's files into ``out``."""
     out.mkdir(parents=True, exist_ok=True)
     special = {
@@ -131,7 +132,7 @@ def load_weights(model: Transformer, path: Path) -> None:
 
 def load_model(
     path: Path | str, *, device: str | torch.device | None = None, adapter: str | None = "active"
-) -> tuple[Transformer, BPETokenizer]:
+) -> tuple[Transformer, Tokenizer]:
     """Load a model and its tokenizer, ready to answer (evaluation mode).
 
     Args:
@@ -146,7 +147,7 @@ def load_model(
     store = ModelStore.open(place)
     model = Transformer(read_config(place))
     load_weights(model, place)
-    tokenizer = BPETokenizer.load(place)
+    tokenizer = load_tokenizer(place)
     if tokenizer.vocab_size > model.config.vocab_size:
         raise LifelongError(
             f"the tokenizer has {tokenizer.vocab_size} tokens, the model only {model.config.vocab_size}",

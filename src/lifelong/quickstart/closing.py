@@ -32,10 +32,10 @@ def write_page(out: Path, notes: dict[str, Any]) -> dict[str, Any]:
     from lifelong.report.html import write_report
     from lifelong.report.plots import loss_curves, matrix_picture
     from lifelong.text import load_prepared
-    from lifelong.tokens.tokenizer import BPETokenizer
+    from lifelong.tokens.loading import load_tokenizer
     from lifelong.train.folder import RunFolder
 
-    tokenizer = BPETokenizer.load(out / "tokenizer")
+    tokenizer = load_tokenizer(out / "tokenizer")
     corpora = {name: load_prepared(str(out / "data" / name)) for name in ("prose", "chat", "code")}
     place = out / "report"
     place.mkdir(exist_ok=True)

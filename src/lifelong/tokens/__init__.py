@@ -6,14 +6,18 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from lifelong.tokens.base import Tokenizer
     from lifelong.tokens.building import build_cache
     from lifelong.tokens.loader import Batch, Loader
+    from lifelong.tokens.loading import load_tokenizer
     from lifelong.tokens.rows import ChatSource, RowSource, WindowSource
     from lifelong.tokens.shards import TokenCache, open_cache
     from lifelong.tokens.tokenizer import BPETokenizer
 
 _HOMES = {
     "BPETokenizer": "tokenizer",
+    "Tokenizer": "base",
+    "load_tokenizer": "loading",
     "TokenCache": "shards",
     "build_cache": "building",
     "open_cache": "shards",
@@ -31,8 +35,10 @@ __all__ = [
     "Loader",
     "RowSource",
     "TokenCache",
+    "Tokenizer",
     "WindowSource",
     "build_cache",
+    "load_tokenizer",
     "open_cache",
 ]
 

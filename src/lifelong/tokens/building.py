@@ -25,9 +25,9 @@ from lifelong.files import (
     write_manifest,
 )
 from lifelong.text.document import Document
+from lifelong.tokens.base import Tokenizer
 from lifelong.tokens.encoding import CHUNK_BYTES, Content, Encoded, content_of, encode_chunks, id_type, size_of
 from lifelong.tokens.shards import FORMAT, KIND, SHARD_BYTES, CacheFacts, Fingerprint, ShardFacts, TokenCache, is_cache
-from lifelong.tokens.tokenizer import BPETokenizer
 
 _BUILD = "build.json"
 _DIFFERS = {
@@ -39,7 +39,7 @@ _DIFFERS = {
 
 def build_cache(
     documents: Iterable[Document],
-    tokenizer: BPETokenizer,
+    tokenizer: Tokenizer,
     out: str | Path,
     *,
     shard_bytes: int = SHARD_BYTES,
@@ -100,7 +100,7 @@ class CacheBuild:
     """
 
     def __init__(
-        self, out: Path, tokenizer: BPETokenizer, fingerprint: Fingerprint, *, shard_bytes: int, fresh: bool = False
+        self, out: Path, tokenizer: Tokenizer, fingerprint: Fingerprint, *, shard_bytes: int, fresh: bool = False
     ) -> None:
         self.out, self.tokenizer, self.fingerprint = out, tokenizer, fingerprint
         self.partial = out.with_name(f".{out.name}.partial")
@@ -166,7 +166,7 @@ class ShardWriter:
     Finished shards that lie in ``folder`` are kept, and writing goes on after them; anything half written is removed.
     """
 
-    def __init__(self, folder: Path, tokenizer: BPETokenizer, shard_bytes: int) -> None:
+    def __init__(self, folder: Path, tokenizer: Tokenizer, shard_bytes: int) -> None:
         self.folder, self.tokenizer = folder, tokenizer
         self.dtype = id_type(tokenizer.vocab_size)
         self.capacity = max(1, shard_bytes // np.dtype(self.dtype).itemsize)

@@ -15,7 +15,8 @@ import numpy as np
 import numpy.typing as npt
 
 from lifelong.text.document import Document
-from lifelong.tokens.tokenizer import BPETokenizer
+from lifelong.tokens.base import Tokenizer
+from lifelong.tokens.loading import load_tokenizer
 
 CHUNK_BYTES = 1 << 20  # text encoded at once: enough to keep a core busy, little enough to forget
 # Starting worker processes takes a second or two: less text than this is encoded here.
@@ -58,36 +59,53 @@ def content_of(document: Document) -> Content:
     return document.text if document.messages is None else document.messages
 
 
-def encode(contents: Sequence[Content], tokenizer: BPETokenizer) -> Encoded:
-    """Encode texts and conversations, in their order."""
-    texts = iter(tokenizer.encode_batch([item for item in contents if isinstance(item, str)]))
-    chats = iter(tokenizer.encode_chat_batch([item for item in contents if not isinstance(item, str)]))
-    end = tokenizer.eos_id
-    ids: list[list[int]] = []
-    masks: list[npt.NDArray[np.uint8]] = []
-    bytes_, trained_bytes = [], []
+def encode(contents: Sequence[Content], tokenizer: Tokenizer) -> Encoded:
+    """Encode texts and conversations, in their order; the ids and masks are those of `encode` and `encode_chat`."""
+    # Everything is pieces: a text, or a message. All are encoded at once, and put between their special tokens.
+    pieces: list[str] = []
+    opening: list[int] = []  # the token before a piece, -1 for none
+    trained: list[bool] = []
+    counts: list[int] = []  # pieces of each document
     for item in contents:
         if isinstance(item, str):
-            tokens = next(texts)
-            masks.append(np.ones(len(tokens) + 1, dtype=np.uint8))  # a text's end is worth learning
-            bytes_.append(len(item.encode("utf-8")))
-            trained_bytes.append(bytes_[-1])
+            pieces.append(item)
+            opening.append(-1)
+            trained.append(True)
+            counts.append(1)
         else:
-            tokens, trained = next(chats)
-            masks.append(np.array([*trained, False], dtype=np.uint8))  # a chat ends by its end of turn
-            sizes = [(turn["role"], len(turn["content"].encode("utf-8"))) for turn in item]
-            bytes_.append(sum(size for _, size in sizes) + len(sizes) - 1)
-            trained_bytes.append(sum(size for role, size in sizes if role == "assistant"))
-        tokens.append(end)
-        ids.append(tokens)
-    lengths = np.fromiter(map(len, ids), dtype=np.int64, count=len(ids))
-    flat = np.fromiter(chain.from_iterable(ids), dtype=id_type(tokenizer.vocab_size), count=int(lengths.sum()))
-    mask = None if all(isinstance(item, str) for item in contents) else np.concatenate(masks)
-    return Encoded(flat, mask, lengths, np.array(bytes_, dtype=np.int64), np.array(trained_bytes, dtype=np.int64))
+            pieces += [turn["content"] for turn in item]
+            opening += [tokenizer.role_id(turn["role"]) for turn in item]
+            trained += [turn["role"] == "assistant" for turn in item]
+            counts.append(len(item))
+    flat, lengths = tokenizer.encode_flat(pieces)
+    opens = np.array(opening, dtype=np.int64)
+    before = (opens >= 0).astype(np.int64)
+    last = np.zeros(len(pieces), dtype=np.int64)
+    first = np.cumsum([0, *counts[:-1]], dtype=np.int64)
+    last[np.cumsum(counts) - 1] = 1
+    # After a message its end of turn, after a document's last piece the end-of-text.
+    sizes = before + lengths + before + last
+    ends = np.cumsum(sizes)
+    begins = ends - sizes
+    ids = np.empty(int(sizes.sum()), dtype=id_type(tokenizer.vocab_size))
+    shift = begins + before - (np.cumsum(lengths) - lengths)
+    ids[np.arange(len(flat)) + np.repeat(shift, lengths)] = flat
+    chats = before == 1
+    ids[begins[chats]] = opens[chats]
+    ids[(ends - 1 - last)[chats]] = tokenizer.end_of_turn_id
+    ids[ends[last == 1] - 1] = tokenizer.eos_id
+    mask = None
+    if chats.any():
+        mask = np.repeat(np.array(trained, dtype=np.uint8), sizes)
+        mask[begins[chats]] = 0
+        mask[(ends - 1)[chats & (last == 1)]] = 0  # a text's end is worth learning; a chat ends by its end of turn
+    size = np.array([len(piece.encode("utf-8")) for piece in pieces], dtype=np.int64)
+    total = np.add.reduceat(size, first) + np.array(counts) - 1  # messages are joined by line ends, as in `Document`
+    return Encoded(ids, mask, np.add.reduceat(sizes, first), total, np.add.reduceat(size * np.array(trained), first))
 
 
 def encode_chunks(
-    chunks: Iterable[tuple[str, list[Content]]], tokenizer: BPETokenizer, *, workers: int = 1
+    chunks: Iterable[tuple[str, list[Content]]], tokenizer: Tokenizer, *, workers: int = 1
 ) -> Iterator[tuple[str, Encoded]]:
     """Encode labelled chunks, and yield them in their order, whatever the number of workers.
 
@@ -117,7 +135,7 @@ def size_of(item: Content) -> int:
 
 
 def _in_parallel(
-    chunks: Iterable[tuple[str, list[Content]]], tokenizer: BPETokenizer, workers: int
+    chunks: Iterable[tuple[str, list[Content]]], tokenizer: Tokenizer, workers: int
 ) -> Iterator[tuple[str, Encoded]]:
     import multiprocessing
     from concurrent.futures import Future, ProcessPoolExecutor
@@ -127,9 +145,7 @@ def _in_parallel(
     with tempfile.TemporaryDirectory(prefix="lifelong-") as folder:
         place = Path(folder) / "tokenizer"
         tokenizer.save(place)
-        pool = ProcessPoolExecutor(
-            workers, mp_context=context, initializer=_start_worker, initargs=(str(place), type(tokenizer))
-        )
+        pool = ProcessPoolExecutor(workers, mp_context=context, initializer=_start_worker, initargs=(str(place),))
         under_way: deque[tuple[str, Future[Encoded]]] = deque()
         try:
             for label, contents in chunks:
@@ -145,10 +161,10 @@ def _in_parallel(
 
 
 # The tokenizer of a worker process, loaded once.
-_worker_tokenizer: BPETokenizer | None = None
+_worker_tokenizer: Tokenizer | None = None
 
 
-def _start_worker(place: str, kind: type[BPETokenizer]) -> None:
+def _start_worker(place: str) -> None:
     import multiprocessing
     import signal
     import threading
@@ -164,7 +180,7 @@ def _start_worker(place: str, kind: type[BPETokenizer]) -> None:
 
     threading.Thread(target=follow, daemon=True).start()
     global _worker_tokenizer
-    _worker_tokenizer = kind.load(place)
+    _worker_tokenizer = load_tokenizer(place)
 
 
 def _work(contents: list[Content]) -> Encoded:

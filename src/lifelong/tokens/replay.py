@@ -7,14 +7,14 @@ from pathlib import Path
 from lifelong import progress
 from lifelong.errors import LifelongError
 from lifelong.text.memory import ReplayMemory
+from lifelong.tokens.base import Tokenizer
 from lifelong.tokens.building import build_cache
 from lifelong.tokens.rows import ChatSource, RowSource, WindowSource
 from lifelong.tokens.shards import open_cache
-from lifelong.tokens.tokenizer import BPETokenizer
 
 
 def replay_sources(
-    memory: ReplayMemory, tokenizer: BPETokenizer, folder: Path, sequence_length: int, share: float
+    memory: ReplayMemory, tokenizer: Tokenizer, folder: Path, sequence_length: int, share: float
 ) -> list[tuple[RowSource, float]]:
     """Return one source per remembered domain, which together have ``share`` of the rows.
 

@@ -24,7 +24,7 @@ from lifelong.errors import LifelongError
 from lifelong.files import directory_kind, read_json
 
 if TYPE_CHECKING:
-    from lifelong.tokens.tokenizer import BPETokenizer
+    from lifelong.tokens.base import Tokenizer
 
 KIND = "cache"
 FORMAT = 2
@@ -206,7 +206,7 @@ class TokenCache:
             yield number, start - low, min(stop, high) - low
             start, number = min(stop, high), number + 1
 
-    def check_tokenizer(self, tokenizer: BPETokenizer) -> None:
+    def check_tokenizer(self, tokenizer: Tokenizer) -> None:
         """Raise LifelongError where the cache was made with another tokenizer."""
         if tokenizer.fingerprint != self.fingerprint:
             raise LifelongError(
@@ -233,7 +233,7 @@ def is_cache(path: str | Path) -> bool:
     return directory_kind(Path(path)) == KIND
 
 
-def open_cache(path: str | Path, tokenizer: BPETokenizer | None = None) -> TokenCache:
+def open_cache(path: str | Path, tokenizer: Tokenizer | None = None) -> TokenCache:
     """Open a cache; ids are read from disk only when they are asked for.
 
     Checks that all files are there in full. (Their hashes are in the manifest, but reading gigabytes at every start

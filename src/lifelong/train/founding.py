@@ -11,7 +11,7 @@ from lifelong.model.store import HOME, STATE, ModelStore
 from lifelong.model.transformer import Transformer
 from lifelong.text.corpus import Corpus
 from lifelong.text.memory import ReplayMemory, write_slice
-from lifelong.tokens.tokenizer import BPETokenizer
+from lifelong.tokens.base import Tokenizer
 
 MEMORY = f"{HOME}/memory/examples.jsonl"
 
@@ -41,7 +41,7 @@ def stage_domain(
 def commit_model(
     out: Path,
     model: Transformer,
-    tokenizer: BPETokenizer,
+    tokenizer: Tokenizer,
     corpus: Corpus,
     *,
     domain: str,

@@ -12,11 +12,11 @@ from lifelong.model.transformer import Transformer
 from lifelong.settings.train import TrainSettings
 from lifelong.text.corpus import Corpus
 from lifelong.text.memory import ReplayMemory
+from lifelong.tokens.base import Tokenizer
 from lifelong.tokens.loader import Loader
 from lifelong.tokens.replay import replay_sources
 from lifelong.tokens.rows import ChatSource, WindowSource
 from lifelong.tokens.shards import TokenCache
-from lifelong.tokens.tokenizer import BPETokenizer
 from lifelong.train.folder import RunFolder
 from lifelong.train.founding import MEMORY
 from lifelong.train.loop import Plan
@@ -62,7 +62,7 @@ class Job:
     settings: TrainSettings
     corpus: Corpus
     model: Transformer
-    tokenizer: BPETokenizer
+    tokenizer: Tokenizer
     loader: Loader
     cache: TokenCache
     bf16: bool
@@ -101,7 +101,7 @@ def assemble(
     settings: TrainSettings,
     corpus: Corpus,
     model: Transformer,
-    tokenizer: BPETokenizer,
+    tokenizer: Tokenizer,
     cache: TokenCache,
     precision: str,
 ) -> Job:

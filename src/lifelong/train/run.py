@@ -22,7 +22,9 @@ from lifelong.settings.presets import load_preset
 from lifelong.settings.train import TrainSettings
 from lifelong.text.corpus import Corpus, open_corpus
 from lifelong.text.document import DataSource
+from lifelong.tokens.base import Tokenizer
 from lifelong.tokens.building import build_cache
+from lifelong.tokens.loading import load_tokenizer
 from lifelong.tokens.shards import open_cache
 from lifelong.tokens.tokenizer import BPETokenizer
 from lifelong.train.checkpoint import newest_checkpoint, restore
@@ -78,10 +80,10 @@ def train(
     if start is not None:
         progress.note(f"Training the model in {start} further.")
         model, words = load_model(start, device=device, adapter=None)
-        if tokenizer is not None and BPETokenizer.load(tokenizer).fingerprint != words.fingerprint:
+        if tokenizer is not None and load_tokenizer(tokenizer).fingerprint != words.fingerprint:
             raise LifelongError(f"the tokenizer is not the one of the model in {start}", where=str(tokenizer))
     else:
-        words = BPETokenizer.load(tokenizer) if tokenizer is not None else _train_tokenizer(corpus)
+        words = load_tokenizer(tokenizer) if tokenizer is not None else _train_tokenizer(corpus)
         model = Transformer(load_preset(settings.preset).config(vocab_size=words.vocab_size)).to(device)
     with contextlib.ExitStack() as stack:
         if dry_run:
@@ -149,7 +151,7 @@ def _check_out(out: Path) -> None:
         )
 
 
-def _train_tokenizer(corpus: Corpus) -> BPETokenizer:
+def _train_tokenizer(corpus: Corpus) -> Tokenizer:
     progress.note("No tokenizer was given: training one with 8000 tokens on this text.")
     return BPETokenizer().train(document.text for document in corpus.train)
 

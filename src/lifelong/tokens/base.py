@@ -1,0 +1,299 @@
+"""What every tokenizer can do, whatever its vocabulary was made by: encode, decode, the chat format, and its files.
+
+A conversation is ``<|user|>question<|end|><|assistant|>answer<|end|>``, with nothing between the turns.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from tokenizers import Tokenizer as Library
+
+from lifelong.errors import LifelongError
+from lifelong.files import atomic_directory, claim_output, sha256_bytes, write_bytes
+
+KIND = "tokenizer"
+JSON, CONFIG = "tokenizer.json", "tokenizer_config.json"
+Flat = tuple[npt.NDArray[np.uint32], npt.NDArray[np.int64]]
+
+
+@dataclass(frozen=True)
+class SpecialTokens:
+    """How the tokens are spelled that no text can become: the end of a document, and those of the chat format."""
+
+    end_of_text: str = "<|endoftext|>"
+    system: str = "<|system|>"
+    user: str = "<|user|>"
+    assistant: str = "<|assistant|>"
+    end_of_turn: str = "<|end|>"
+
+    @property
+    def spellings(self) -> tuple[str, ...]:
+        """All five, in the order of their ids in a byte-level tokenizer trained here."""
+        return (self.end_of_text, self.system, self.user, self.assistant, self.end_of_turn)
+
+    def role(self, name: str) -> str:
+        """Return the token that opens a message of a role; raises LifelongError for a role there is not."""
+        if name not in ROLES:
+            raise LifelongError(f"unknown role '{name}'", fix=f"Roles: {', '.join(ROLES)}.")
+        spelling: str = getattr(self, name)
+        return spelling
+
+    @property
+    def chat_template(self) -> str:
+        """A Jinja template that gives, for contents without special tokens, exactly the ids of `encode_chat`."""
+        if self == SpecialTokens(end_of_text=self.end_of_text):
+            opening = "'<|' + message['role'] + '|>'"
+        else:
+            opening = "{" + ", ".join(f"{role!r}: {getattr(self, role)!r}" for role in ROLES) + "}[message['role']]"
+        return (
+            "{% for message in messages %}{{ "
+            f"{opening} + message['content'] + {self.end_of_turn!r}"
+            " }}{% endfor %}{% if add_generation_prompt %}{{ "
+            f"{self.assistant!r}"
+            " }}{% endif %}"
+        )
+
+
+ROLES = ("system", "user", "assistant")
+
+
+class Tokenizer:
+    """A tokenizer whose special tokens cannot be typed: text never becomes a special id, whatever it says.
+
+    `load_tokenizer` reads any; `BPETokenizer` and `SentencePieceTokenizer` are trained from text. ``tokenizer.json``
+    is what holds the ids: the same file gives the same ids here, in transformers and in ``tokenizers``.
+    """
+
+    special = SpecialTokens()
+    _json: bytes | None = None
+    _ready: Library | None = None
+    _typed: tuple[str, ...] = ()  # special tokens that the vocabulary's own model would make of their spelling
+
+    def adopt(self, data: bytes, where: str) -> None:
+        """Take over the bytes of a ``tokenizer.json``.
+
+        Raises:
+            LifelongError: they are no ``tokenizer.json``, or the special tokens are missing.
+        """
+        try:
+            library = Library.from_str(data.decode("utf-8"))
+        except Exception as error:  # the library raises bare Exception
+            raise LifelongError(f"not a tokenizer.json: {error}", where=where) from None
+        if missing := [token for token in self.special.spellings if library.token_to_id(token) is None]:
+            raise LifelongError(
+                f"the tokenizer lacks the special tokens {', '.join(missing)}",
+                where=where,
+                fix="`lifelong tokenizer import PATH --out DIR` adds them.",
+            )
+        library.encode_special_tokens = True  # special tokens in a text are text
+        library.no_padding()
+        library.no_truncation()
+        self._json, self._ready = data, library
+        self._typed = tuple(
+            token
+            for token in self.special.spellings
+            if library.token_to_id(token) in library.encode(token, add_special_tokens=False).ids
+        )
+
+    @property
+    def library(self) -> Library:
+        """The ``tokenizers`` object that does the work."""
+        if self._ready is None:
+            raise _untrained()
+        return self._ready
+
+    def encode(self, text: str) -> list[int]:
+        """Return the token ids of a text; special tokens written in it come out as ordinary text."""
+        return self.encode_batch([text])[0]
+
+    def encode_batch(self, texts: Sequence[str]) -> list[list[int]]:
+        """Return the token ids of many texts, encoded in parallel.
+
+        Raises:
+            LifelongError: a text holds half of a surrogate pair, so it is not Unicode text.
+        """
+        texts = list(texts)
+        if not self._typed:
+            return self._encode(texts)
+        # Rare: an imported vocabulary whose own model spells a special token. The text is cut within such spellings.
+        cut = [_cut(text, self._typed) for text in texts]
+        encoded = iter(self._encode([part for parts in cut for part in parts]))
+        return [[token for _ in parts for token in next(encoded)] for parts in cut]
+
+    def _encode(self, texts: list[str]) -> list[list[int]]:
+        try:
+            encodings = self.library.encode_batch_fast(texts, add_special_tokens=False)
+        except TypeError:  # all the library says of a lone surrogate
+            if all(_is_unicode(text) for text in texts):
+                raise
+            raise LifelongError("the text holds half of a surrogate pair, which is not Unicode text") from None
+        return [encoding.ids for encoding in encodings]
+
+    def encode_flat(self, texts: Sequence[str]) -> Flat:
+        """Return the ids of all texts one after another, (tokens,) uint32, and the tokens of each, (texts,) int64.
+
+        The ids are those of `encode_batch`; this is the fastest way to encode much text on one core.
+
+        Raises:
+            LifelongError: a text holds half of a surrogate pair.
+        """
+        lists = self.encode_batch(texts)
+        lengths = np.fromiter(map(len, lists), dtype=np.int64, count=len(lists))
+        ids = np.fromiter((token for ids in lists for token in ids), dtype=np.uint32, count=int(lengths.sum()))
+        return ids, lengths
+
+    def decode(self, ids: Sequence[int], skip_special_tokens: bool = True) -> str:
+        """Return the text of token ids; bytes that are not UTF-8 come out as U+FFFD."""
+        text: str = self.library.decode(list(ids), skip_special_tokens=skip_special_tokens)
+        return text
+
+    def encode_chat(
+        self, messages: Sequence[dict[str, str]], *, add_generation_prompt: bool = False
+    ) -> tuple[list[int], list[bool]]:
+        """Return the ids of a conversation, and which of them are trained on.
+
+        Trained on are the contents of assistant messages and the end of turn after each. With
+        ``add_generation_prompt`` the ids end where the assistant begins to speak.
+
+        Raises:
+            LifelongError: a role is unknown.
+        """
+        ids, trained = self.encode_chat_batch([messages])[0]
+        if add_generation_prompt:
+            ids.append(self._id(self.special.assistant))
+            trained.append(False)
+        return ids, trained
+
+    def encode_chat_batch(self, chats: Iterable[Sequence[dict[str, str]]]) -> list[tuple[list[int], list[bool]]]:
+        """Return what `encode_chat` gives for each conversation, encoded in parallel."""
+        chats = list(chats)
+        contents = iter(self.encode_batch([message["content"] for messages in chats for message in messages]))
+        encoded = []
+        for messages in chats:
+            ids: list[int] = []
+            trained: list[bool] = []
+            for message in messages:
+                content = next(contents)
+                ids += [self._id(self.special.role(message["role"])), *content, self.end_of_turn_id]
+                trained += [False] + [message["role"] == "assistant"] * (len(content) + 1)
+            encoded.append((ids, trained))
+        return encoded
+
+    def _id(self, token: str) -> int:
+        number: int | None = self.library.token_to_id(token)
+        assert number is not None  # checked when the tokenizer was adopted
+        return number
+
+    @property
+    def vocab_size(self) -> int:
+        """Tokens in the vocabulary, special tokens included."""
+        size: int = self.library.get_vocab_size()
+        return size
+
+    @property
+    def eos_id(self) -> int:
+        """Id of the token that stands between documents."""
+        return self._id(self.special.end_of_text)
+
+    @property
+    def pad_id(self) -> int:
+        """Id that fills rows up: the end of text, masked wherever it fills."""
+        return self.eos_id
+
+    @property
+    def end_of_turn_id(self) -> int:
+        """Id of the token that closes every message."""
+        return self._id(self.special.end_of_turn)
+
+    def role_id(self, role: str) -> int:
+        """Return the id of the token that opens a message of a role; raises LifelongError for a role there is not."""
+        return self._id(self.special.role(role))
+
+    @property
+    def role_token_ids(self) -> set[int]:
+        """Ids of the tokens that open a message: system, user, assistant."""
+        return {self._id(self.special.role(role)) for role in ROLES}
+
+    @property
+    def fingerprint(self) -> str:
+        """SHA-256 of ``tokenizer.json``: equal where, and only where, ids mean the same."""
+        return sha256_bytes(self.data)
+
+    @property
+    def data(self) -> bytes:
+        """The bytes of ``tokenizer.json``."""
+        if self._json is None:
+            raise _untrained()
+        return self._json
+
+    def save(self, path: str | Path) -> None:
+        """Write a tokenizer directory, or only its ``tokenizer.json`` where ``path`` ends in ``.json``.
+
+        The directory also loads with transformers' ``AutoTokenizer``.
+
+        Raises:
+            LifelongError: the directory exists and is not a tokenizer of ours.
+        """
+        path = Path(path)
+        if path.suffix == ".json":
+            write_bytes(path, self.data)
+            return
+        claim_output(path, KIND)
+        with atomic_directory(path, KIND, fingerprint=self.fingerprint, vocab_size=self.vocab_size) as folder:
+            self.write_files(folder)
+
+    def write_files(self, folder: Path) -> None:
+        """Write ``tokenizer.json`` and ``tokenizer_config.json`` into a directory that holds other files too."""
+        write_bytes(folder / JSON, self.data)
+        config = json.dumps(self.config(), indent=2, ensure_ascii=False) + "\n"
+        write_bytes(folder / CONFIG, config.encode("utf-8"))
+
+    def config(self) -> dict[str, Any]:
+        """Return what ``tokenizer_config.json`` holds: what transformers must know, and spellings of our own."""
+        end = self.special.end_of_text
+        own = {} if self.special == SpecialTokens() else {"lifelong_special_tokens": asdict(self.special)}
+        return {
+            "tokenizer_class": "PreTrainedTokenizerFast",
+            "bos_token": end,
+            "eos_token": end,
+            "pad_token": end,
+            "clean_up_tokenization_spaces": False,
+            "chat_template": self.special.chat_template,
+            **own,
+        }
+
+
+def _untrained() -> LifelongError:
+    return LifelongError(
+        "the tokenizer is not trained", fix="Call train(texts) first, or read one with load_tokenizer(path)."
+    )
+
+
+def _cut(text: str, spellings: tuple[str, ...]) -> list[str]:
+    """Cut a text behind the first character of each spelling in it, so that none is left whole."""
+    parts = [text]
+    for spelling in spellings:
+        found: list[str] = []
+        for part in parts:
+            first, *rest = part.split(spelling)
+            for after in rest:
+                found.append(first + spelling[0])
+                first = spelling[1:] + after
+            found.append(first)
+        parts = found
+    return parts
+
+
+def _is_unicode(text: str) -> bool:
+    try:
+        text.encode("utf-8")
+    except UnicodeEncodeError:
+        return False
+    return True
