@@ -27,7 +27,17 @@ from lifelong.files import (
 from lifelong.text.document import Document
 from lifelong.tokens.base import Tokenizer
 from lifelong.tokens.encoding import CHUNK_BYTES, Content, Encoded, content_of, encode_chunks, id_type, size_of
-from lifelong.tokens.shards import FORMAT, KIND, SHARD_BYTES, CacheFacts, Fingerprint, ShardFacts, TokenCache, is_cache
+from lifelong.tokens.shards import (
+    FORMAT,
+    KIND,
+    SHARD_BYTES,
+    CacheFacts,
+    Fingerprint,
+    ShardFacts,
+    TokenCache,
+    is_cache,
+    open_cache,
+)
 
 _BUILD = "build.json"
 _DIFFERS = {
@@ -104,7 +114,8 @@ class CacheBuild:
     ) -> None:
         self.out, self.tokenizer, self.fingerprint = out, tokenizer, fingerprint
         self.partial = out.with_name(f".{out.name}.partial")
-        self.shard_bytes, self._writer = shard_bytes, None  # type: tuple[int, ShardWriter | None]
+        self.shard_bytes = shard_bytes
+        self._writer: ShardWriter | None = None
         claim_output(out, KIND)
         if fresh:
             for path in (out, self.partial):
@@ -129,6 +140,25 @@ class CacheBuild:
                 write_json(self.partial / _BUILD, asdict(self.fingerprint))
             self._writer = ShardWriter(self.partial, self.tokenizer, self.shard_bytes)
         return self._writer
+
+    @property
+    def used(self) -> bool:
+        """Whether there is something to commit."""
+        return self._writer is not None or self.started
+
+    @property
+    def kept(self) -> int:
+        """Documents that an earlier, cut off build has finished."""
+        return self.writer.kept if self.started else 0
+
+    @property
+    def tokens(self) -> int:
+        """Tokens written so far."""
+        return self.writer.tokens if self.used else 0
+
+    def open(self) -> TokenCache:
+        """Open the complete cache."""
+        return open_cache(self.out, self.tokenizer)
 
     def commit(self) -> TokenCache:
         """Finish the last shard, write the facts, and put the cache into its place."""

@@ -54,6 +54,11 @@ def id_type(vocab_size: int) -> str:
     return "<u2" if vocab_size <= 65_536 else "<u4"
 
 
+def cores() -> int:
+    """Return how many cores this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
 def content_of(document: Document) -> Content:
     """Return what of a document is encoded."""
     return document.text if document.messages is None else document.messages

@@ -12,7 +12,7 @@ token has a predecessor, also the first of the first document. A shard is a part
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import asdict, dataclass, fields
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -205,6 +205,10 @@ class TokenCache:
             low, high = int(self.borders[number]), int(self.borders[number + 1])
             yield number, start - low, min(stop, high) - low
             start, number = min(stop, high), number + 1
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the facts of ``meta.json``."""
+        return asdict(self.facts)
 
     def check_tokenizer(self, tokenizer: Tokenizer) -> None:
         """Raise LifelongError where the cache was made with another tokenizer."""
