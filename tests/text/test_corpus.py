@@ -218,3 +218,17 @@ def test_a_damaged_prepared_directory_is_refused(tmp_path: Path) -> None:
         load_prepared(tmp_path / "out")
     with pytest.raises(LifelongError, match="not a prepared directory"):
         load_prepared(tmp_path / "docs")
+
+
+def test_files_that_name_a_split_keep_it(tmp_path: Path) -> None:
+    def rows(first: int, last: int) -> str:
+        return "".join(json.dumps({"text": f"The statement number {number}."}) + "\n" for number in range(first, last))
+
+    (tmp_path / "x-train.jsonl").write_text(rows(0, 300))
+    (tmp_path / "x-test.jsonl").write_text(rows(250, 350))
+    (tmp_path / "latest.jsonl").write_text(rows(400, 500))
+    corpus = build_corpus(tmp_path)
+    assert {d.name for d in corpus.test} == {"x-test.jsonl", "latest.jsonl"}
+    assert sum(d.name == "x-test.jsonl" for d in corpus.test) == 100  # all of it; its twins in train are dropped
+    assert {d.name for d in corpus.gate} == {"x-train.jsonl", "latest.jsonl"}
+    assert any("keep the split they name" in warning for warning in corpus.report["warnings"])

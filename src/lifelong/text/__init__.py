@@ -7,6 +7,7 @@ from lifelong.text.document import DataSource, Document
 from lifelong.text.prepared import is_prepared
 from lifelong.text.python_docs import write_python_corpora
 from lifelong.text.readers import read_sources
+from lifelong.text.sources import load_sources
 
 __all__ = [
     "Corpus",
@@ -15,6 +16,7 @@ __all__ = [
     "build_corpus",
     "is_prepared",
     "load_prepared",
+    "load_sources",
     "open_corpus",
     "prepare",
     "read_sources",

@@ -15,13 +15,15 @@ from lifelong.text.document import Document, join_messages
 _MANY_BLANK_LINES = 2
 _FENCE = re.compile(r" {0,3}(`{3,}|~{3,})")
 _INLINE_CODE = re.compile(r"(`+[^`]+`+)")
-_GAP = re.compile(r"(?<=\S)[ \t\u00a0]{2,}(?=\S)|(?<=\S)\t(?=\S)")
-# Lines whose inner white space means something: indented, a table's row or rule, aligned columns, a typed command.
+_GAP = re.compile(r"(?<=\S)[ \t]{2,}(?=\S)|(?<=\S)\t(?=\S)")
+# Lines whose inner white space means something: indented, a table's row or rule, columns, code with a comment behind, a
+# typed command.
 _LITERAL = re.compile(
     r"""  [ ]{4} | [ ]*\t
         | .*\|
         | [ ]*([=~^"'*+#_.-])\1{2,}[ \t]
-        | .*\S(?:[ ]{2,}|\t)\S.*\S(?:[ ]{2,}|\t)\S
+        | .*\S(?:[ ]{3,}|\t)\S.*\S(?:[ ]{3,}|\t)\S
+        | .*\S[ ]{2,}(?:\#|//)[ ]
         | [ ]*(?:[$%>#]|>>>|\.\.\.|[\w.-]+@[\w.-]+:\S*[$\#])[ ]\S
     """,
     re.VERBOSE,
@@ -62,7 +64,8 @@ def _clean_text(text: str, kind: str, changes: Changes) -> str:
 def _tidy(text: str, changes: Changes, *, markdown: bool) -> str:
     kept: list[str] = []
     fence, blank = "", 0
-    for line in text.split("\n"):
+    lines = text.split("\n")
+    for number, line in enumerate(lines):
         mark = _FENCE.match(line) if markdown else None
         if fence:
             kept.append(line)
@@ -72,12 +75,12 @@ def _tidy(text: str, changes: Changes, *, markdown: bool) -> str:
         if mark:
             fence = mark[1]
         tidy = line.rstrip()
-        if tidy and not tidy.isascii():
-            tidy = _repair(tidy, changes)
         if not mark:
-            tidy = _fold(tidy)
+            tidy = _fold(tidy, lines[max(0, number - 1) : number + 2 : 2] if number else lines[1:2])
         if tidy != line:
             changes["white space"] += 1
+        if not tidy.isascii():
+            tidy = _repair(tidy, changes)
         blank = 0 if tidy else blank + 1
         if blank <= _MANY_BLANK_LINES:
             kept.append(tidy)
@@ -86,10 +89,14 @@ def _tidy(text: str, changes: Changes, *, markdown: bool) -> str:
     return "\n".join(kept)
 
 
-def _fold(line: str) -> str:
+def _fold(line: str, neighbours: list[str]) -> str:
     """Make each run of spaces between words one space, but for lines and spans that are meant literally."""
-    if not ("  " in line or "\t" in line or "\u00a0" in line) or not _GAP.search(line) or _LITERAL.match(line):
+    words = line.lstrip()  # most lines with two spaces have them only in front
+    if not ("  " in words or "\t" in words) or not _GAP.search(words) or _LITERAL.match(line):
         return line
+    ends = [gap.end() for gap in _GAP.finditer(line)]
+    if any(other[end - 2 : end] == "  " and other[end : end + 1].strip() for end in ends for other in neighbours):
+        return line  # a column, of which the line above or below has the next word
     parts = _INLINE_CODE.split(line) if "`" in line else [line]
     return "".join(part if index % 2 else _GAP.sub(" ", part) for index, part in enumerate(parts))
 

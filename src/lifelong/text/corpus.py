@@ -60,22 +60,22 @@ def prepare(sources: Sequence[Source] | Source, out: str | Path, **options: Any)
     return load_prepared(out)
 
 
-def load_prepared(path: str | Path) -> Corpus:
+def load_prepared(path: str | Path, domain: str = "") -> Corpus:
     """Open a prepared directory, after checking it against its manifest; documents are read as they are asked for.
+
+    With ``domain`` every document belongs to that one, whatever it said.
 
     Raises:
         LifelongError: it is not a prepared directory, or a file is missing or changed.
     """
     check_prepared(Path(path))
-    splits = {split: stored_split(Path(path), split) for split in SPLITS}
+    splits = {split: stored_split(Path(path), split, domain) for split in SPLITS}
     return Corpus(**splits, report=read_report(Path(path)))
 
 
 def open_corpus(sources: Sequence[Source] | Source, **options: Any) -> Corpus:
     """Return the corpus of a prepared directory as it is, or build one from raw sources."""
     given = as_sources(sources)
-    if len(given) == 1 and not options.get("domain") and given[0].weight == 1.0:
-        path = Path(given[0].path).expanduser()
-        if is_prepared(path):
-            return load_prepared(path)
+    if len(given) == 1 and given[0].weight == 1.0 and is_prepared(path := Path(given[0].path).expanduser()):
+        return load_prepared(path, options.get("domain", ""))
     return build_corpus(given, **options)

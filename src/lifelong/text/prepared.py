@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import json
-from collections.abc import Iterator, Sequence
+from array import array
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any, BinaryIO, Self, overload
-
-import numpy as np
 
 from lifelong.errors import LifelongError
 from lifelong.files import atomic_directory, check_manifest, claim_output, directory_kind, read_json, write_json
@@ -53,6 +53,23 @@ class PreparedWriter:
         """Append a document to a split."""
         self._files[split].write(json.dumps(document.row(), ensure_ascii=False).encode("utf-8") + b"\n")
 
+    def rewrite(self, change: Callable[[Document], Iterable[Document]]) -> None:
+        """Put other documents in the place of each, test first; the counts of the report's splits follow."""
+        for split, name in reversed(FILES.items()):
+            self._files[split].close()
+            old = self.folder / f"{name}.old"
+            (self.folder / name).replace(old)
+            self._files[split] = (self.folder / name).open("wb")
+            facts = {"documents": 0, "bytes": 0}
+            for document in StoredDocuments(old):
+                for changed in change(document):
+                    self.add(split, changed)
+                    facts["documents"] += 1
+                    facts["bytes"] += changed.bytes
+            old.unlink()
+            self.report["splits"][split] |= facts
+        self.flush()
+
     def flush(self) -> None:
         """Make what was added readable from ``folder``."""
         for file in self._files.values():
@@ -92,23 +109,25 @@ def read_split(path: Path, split: str) -> Iterator[Document]:
     yield from stored_split(path, split)
 
 
-def stored_split(path: Path, split: str) -> StoredDocuments:
+def stored_split(path: Path, split: str, domain: str = "") -> StoredDocuments:
     """Return the documents of a split of a directory that was checked, read as they are asked for."""
-    return StoredDocuments(path / FILES[split])
+    return StoredDocuments(path / FILES[split], domain)
 
 
 class StoredDocuments(Sequence[Document]):
-    """The documents of a file of prepared rows; only where each begins is kept in memory."""
+    """The documents of a file of prepared rows; only where each begins is kept in memory.
 
-    def __init__(self, file: Path) -> None:
-        self.file = file
-        ends = []
-        end = 0
+    Args:
+        file: the rows.
+        domain: given to every document, in the place of its own.
+    """
+
+    def __init__(self, file: Path, domain: str = "") -> None:
+        self.file, self.domain = file, domain
+        self._starts = array("q", [0])
         with file.open("rb") as handle:
             for line in handle:
-                end += len(line)
-                ends.append(end)
-        self._starts = np.array([0, *ends], dtype=np.int64)
+                self._starts.append(self._starts[-1] + len(line))
 
     def __len__(self) -> int:
         return len(self._starts) - 1
@@ -130,15 +149,16 @@ class StoredDocuments(Sequence[Document]):
             return [self._at(handle, number) for number in numbers]
 
     def _at(self, handle: BinaryIO, number: int) -> Document:
-        start, stop = int(self._starts[number]), int(self._starts[number + 1])
+        start, stop = self._starts[number], self._starts[number + 1]
         handle.seek(start)
         return self._parse(handle.read(stop - start), number + 1)
 
     def _parse(self, line: bytes, number: int) -> Document:
         try:
-            return Document.from_row(json.loads(line))
+            document = Document.from_row(json.loads(line))
         except (ValueError, KeyError, TypeError) as error:
             raise LifelongError(f"not a prepared row: {error!r}", where=f"{self.file}:{number}") from None
+        return dataclasses.replace(document, domain=self.domain) if self.domain else document
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, Sequence) and list(self) == list(other)

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import hashlib
+import re
 from collections.abc import Iterable, Sequence
-from pathlib import PurePosixPath
+from pathlib import Path, PurePosixPath
 
 from lifelong.errors import LifelongError
 from lifelong.text.cleaning import content_hash
@@ -14,6 +15,29 @@ from lifelong.text.document import Document
 SPLITS = ("train", "gate", "test")
 # With fewer keys, thresholds on the hash would often leave gate or test empty; ranks by hash do not.
 FEW_KEYS = 50
+
+_NAMED = re.compile(r"(?P<stem>.*?)[-_. ]?(?P<split>train|training|val|valid|validation|dev|gate|test)", re.IGNORECASE)
+_NAMES = {"train": "train", "training": "train", "test": "test"}  # the others are the gate
+
+
+def named_splits(files: Iterable[Path]) -> dict[Path, tuple[str, ...]]:
+    """Return the splits of files that say theirs: ``train.jsonl`` beside ``test.jsonl``, or ``x-train``, ``x-val``.
+
+    The documents of a held-out file go into the one split it names. Those of a training file go into train and, by
+    hash, into the splits that have no file. Files named so by chance, without a partner in their folder, are left out.
+    """
+    groups: dict[tuple[Path, str], dict[Path, str]] = {}
+    for file in files:
+        if match := _NAMED.fullmatch(file.name.partition(".")[0]):
+            split = _NAMES.get(match["split"].lower(), "gate")
+            groups.setdefault((file.parent, match["stem"]), {})[file] = split
+    found: dict[Path, tuple[str, ...]] = {}
+    for group in groups.values():
+        held = set(group.values()) - {"train"}
+        if held and "train" in group.values():
+            rest = tuple(split for split in SPLITS if split not in held)
+            found |= {file: rest if split == "train" else (split,) for file, split in group.items()}
+    return found
 
 
 def split_key(document: Document, split_by: str, *, alone: bool = False) -> str:

@@ -12,13 +12,23 @@ from pathlib import Path
 from typing import Any
 
 from lifelong.errors import LifelongError
-from lifelong.text.cleaning import clean, content_hash
+from lifelong.text.cleaning import clean
 from lifelong.text.cutting import PIECE, cut, piece_of
-from lifelong.text.document import BadInput, DataSource, Document
-from lifelong.text.duplicates import THRESHOLD, NearDuplicates
+from lifelong.text.document import SIMILAR, BadInput, DataSource, Document
 from lifelong.text.prepared import is_prepared, read_split
 from lifelong.text.readers import Listing, list_files, read_file
-from lifelong.text.splitting import FEW_KEYS, SPLITS, assign, check_split, position, split_key, threshold_split
+from lifelong.text.sources import expand_sources
+from lifelong.text.splitting import (
+    FEW_KEYS,
+    SPLITS,
+    assign,
+    check_split,
+    named_splits,
+    position,
+    split_key,
+    threshold_split,
+)
+from lifelong.text.twins import Twins
 
 Source = DataSource | str | Path
 # Called with (files done, files in all).
@@ -27,12 +37,13 @@ OnProblem = Callable[[BadInput], None]
 LONG = 64_000  # bytes: a longer text is cut, so that one file does not decide on its own what is held out
 LONG_IF_ALONE = 2 * PIECE  # the same, where there are too few files to be split
 _EXAMPLES = 3
+# A page called "test" is about tests; a text or a table called so is a split.
+_PAGES = ("code", "markdown", "roam", "html", "pdf", "ipynb")
 
 
 def as_sources(sources: Sequence[Source] | Source) -> list[DataSource]:
-    """Return sources as they are named by one path, or several."""
-    listed = [sources] if isinstance(sources, str | Path | DataSource) else sources
-    return [DataSource.parse(source) for source in listed]
+    """Return sources as they are named by one path, or several; a YAML list of sources stands for those it names."""
+    return expand_sources([sources] if isinstance(sources, str | Path | DataSource) else list(sources))
 
 
 def stream_splits(
@@ -43,7 +54,7 @@ def stream_splits(
     fractions: Sequence[float] = (0.8, 0.1, 0.1),
     split_by: str = "path",
     min_chars: int = 20,
-    near_duplicates: float | None = THRESHOLD,
+    near_duplicates: float | None = SIMILAR,
     report: dict[str, Any] | None = None,
     progress: Progress | None = None,
     on_problem: OnProblem | None = None,
@@ -86,18 +97,24 @@ def stream_splits(
     for source in ready:
         for split, document in stream.prepared(source):
             yield stream.count(split, document)
-    total, done = sum(len(listing.files) for _, listing in raw), 0
+    files = [
+        (file, entry) for source, listing in raw for entry in [stream.entry(source, listing)] for file in listing.files
+    ]
+    named = named_splits(file.path for file, _ in files if file.kind not in _PAGES)
+    stream.named = {str(path): splits for path, splits in named.items()}
+    if named:
+        stream.report["warnings"].append(f"files keep the split they name: {', '.join(sorted(map(str, named)))}")
+    # Test before gate before train: of two copies, the one that must stay unseen is kept.
+    files.sort(key=lambda item: -SPLITS.index(named.get(item[0].path, SPLITS)[0]))
 
     def documents() -> Iterator[Document]:
-        nonlocal done
-        for source, listing in raw:
-            entry = stream.entry(source, listing)
-            for file in listing.files:
-                for document in read_file(file, stream.problems(entry)):
-                    yield from stream.accept(document, entry)
-                done += 1
-                if progress:
-                    progress(done, total)
+        for done, (file, entry) in enumerate(files, start=1):
+            for document in read_file(file, stream.problems(entry)):
+                yield from stream.accept(document, entry)
+            for reason, count in file.notes.items():
+                note_example(entry["notes"], reason, str(file.path), count)
+            if progress:
+                progress(done, len(files))
 
     for split, document in _assign(documents(), stream, fractions, seed):
         yield stream.count(split, document)
@@ -122,13 +139,12 @@ def _assign(
         splits = assign((stream.key(document) for document in held), fractions, seed)
         stream.few = len(splits) < FEW_KEYS
         for document in held:
-            yield document.meta.get("split") or splits[stream.key(document)], document
+            yield stream.place(document, splits[stream.key(document)])
         return
     stream.few = False
     for source in (held, rest):
         for document in source:
-            place = position(stream.key(document), seed)
-            yield document.meta.get("split") or threshold_split(place, fractions), document
+            yield stream.place(document, threshold_split(position(stream.key(document), seed), fractions))
 
 
 class _Stream:
@@ -136,33 +152,40 @@ class _Stream:
 
     def __init__(self, domain: str, min_chars: int, near: float | None, split_by: str, report: dict[str, Any]) -> None:
         self.domain, self.min_chars, self.split_by, self.report = domain, min_chars, split_by, report
-        self.seen: dict[str, str] = {}  # content hash -> the place that held it first
-        self.near = NearDuplicates(near) if near else None
+        self.twins = Twins(near)
         self.on_problem: OnProblem | None = None
         self.on_document: Callable[[Document], None] | None = None
+        self.named: dict[str, tuple[str, ...]] = {}
+        self.listings: list[Listing] = []  # one for each entry of the report's sources
         self.few = self.alone = False
         report |= {"sources": [], "warnings": [], "splits": {name: {"documents": 0, "bytes": 0} for name in SPLITS}}
 
     def entry(self, source: DataSource, listing: Listing) -> dict[str, Any]:
         entry: dict[str, Any] = {"path": str(source.path), "kind": source.kind or "by suffix", "weight": source.weight}
         entry |= {"files": len(listing.files), "read": 0, "kept": 0, "bytes_read": 0, "bytes": 0}
-        entry |= {"cut": {"documents": 0, "pieces": 0}, "changed": {}, "dropped": {}}
+        entry |= {"cut": {"documents": 0, "pieces": 0}, "changed": {}, "notes": {}, "dropped": {}}
         entry["skipped_files"] = {
             reason: {"count": count, "examples": listing.examples[reason]}
             for reason, count in listing.skipped.most_common()
         }
         self.report["sources"].append(entry)
+        self.listings.append(listing)
         return entry
 
-    def problems(self, entry: dict[str, Any]) -> OnProblem | None:
-        """Return what to do with input that cannot be read: hand it on and count it, or None to raise it."""
-        if self.on_problem is None:
-            return None
-        hand_on = self.on_problem
+    def problems(self, entry: dict[str, Any]) -> OnProblem:
+        """Return what to do with a row that cannot be used: count it, and hand it on or raise it.
+
+        A conversation that nobody answers is only counted: there is nothing to mend, and nothing to learn.
+        """
 
         def dropped(problem: BadInput) -> None:
-            hand_on(problem)
-            _note(entry["dropped"], f"unreadable ({problem.rule})", problem.where or entry["path"])
+            silent = problem.rule == "no-assistant-turn"
+            if self.on_problem is None and not silent:
+                raise problem
+            if self.on_problem is not None:
+                self.on_problem(problem)
+            reason = "no assistant turn" if silent else f"unreadable ({problem.rule})"
+            note_example(entry["dropped"], reason, problem.where or entry["path"])
 
         return dropped
 
@@ -174,7 +197,7 @@ class _Stream:
         entry["bytes_read"] += document.bytes
         document, changes = clean(document)
         for reason, count in changes.items():
-            _note(entry["changed"], reason, document.place, count)
+            note_example(entry["changed"], reason, document.place, count)
         if self.domain:
             document = dataclasses.replace(document, domain=self.domain)
         pieces = [document] if whole or document.bytes <= LONG or not _can_cut(document) else list(cut(document))
@@ -183,7 +206,7 @@ class _Stream:
             entry["cut"]["pieces"] += len(pieces)
         for piece in pieces:
             if found := self._reason(piece):
-                _note(entry["dropped"], *found)
+                note_example(entry["dropped"], *found)
                 continue
             entry["kept"] += 1
             entry["bytes"] += piece.bytes
@@ -191,18 +214,9 @@ class _Stream:
 
     def _reason(self, document: Document) -> tuple[str, str] | None:
         """Return why a document is dropped, and where it stands; None (and remember it) where it is kept."""
-        place = f"{document.place} ({document.name})" if piece_of(document.name)[1] else document.place
         if len(document.text.strip()) < self.min_chars:
-            return f"shorter than {self.min_chars} characters", place
-        if document.messages and not any(m["role"] == "assistant" and m["content"] for m in document.messages):
-            return "no assistant turn", place
-        digest = content_hash(document)
-        if digest in self.seen:
-            return "duplicate", f"{place} (first seen in {self.seen[digest]})"
-        self.seen[digest] = place
-        if self.near and (twin := self.near.find_or_add(document.text, place)):
-            return "near duplicate", f"{place} (nearly {twin})"
-        return None
+            return f"shorter than {self.min_chars} characters", document.place
+        return self.twins.find_or_add(document)
 
     def prepared(self, source: DataSource) -> Iterator[tuple[str, Document]]:
         """Yield what a prepared directory keeps; of two copies the one that must stay unseen."""
@@ -218,6 +232,14 @@ class _Stream:
 
     def key(self, document: Document) -> str:
         return split_key(document, self.split_by, alone=self.alone)
+
+    def place(self, document: Document, by_hash: str) -> tuple[str, Document]:
+        """Return a document with its split: what its file's name or its data set says, or else what the hash says."""
+        if split := document.meta.get("split"):
+            meta = {key: value for key, value in document.meta.items() if key != "split"}
+            return split, dataclasses.replace(document, meta=meta)
+        allowed = self.named.get(document.source, SPLITS)
+        return by_hash if by_hash in allowed else allowed[0], document
 
     def cut_up(self, documents: list[Document]) -> list[Document]:
         """Cut the texts of a corpus that has too few names to be split."""
@@ -242,6 +264,8 @@ class _Stream:
 
     def finish(self, *, seed: int, fractions: Sequence[float]) -> None:
         splits, sources = self.report["splits"], self.report["sources"]
+        for entry, listing in zip(sources, self.listings, strict=True):
+            entry["notes"] = dict(listing.notes)
         if not any(facts["documents"] for facts in splits.values()):
             reasons = sorted({reason for entry in sources for reason in entry["dropped"]})
             raise LifelongError(
@@ -264,7 +288,8 @@ def _can_cut(document: Document) -> bool:
     return not document.messages and document.line is None and not piece_of(document.name)[1]
 
 
-def _note(counts: dict[str, Any], reason: str, example: str, count: int = 1) -> None:
+def note_example(counts: dict[str, Any], reason: str, example: str, count: int = 1) -> None:
+    """Count something under its reason, and keep the first few examples."""
     entry = counts.setdefault(reason, {"count": 0, "examples": []})
     entry["count"] += count
     if len(entry["examples"]) < _EXAMPLES and example not in entry["examples"]:

@@ -86,8 +86,8 @@ def test_a_glob_names_files_below_its_root(tmp_path: Path) -> None:
 
 def test_json_file_of_rows(tmp_path: Path) -> None:
     file = tmp_path / "rows.json"
-    file.write_text(f"[{_chat('a', 'b')}, {_chat('c', 'd')}]")
-    assert [d.line for d in read_sources([file])] == [1, 2]
+    file.write_text(f"[{_chat('a', 'b')},\n\n {_chat('c', 'd')}]")
+    assert [d.line for d in read_sources([file])] == [1, 3]
     file.write_text("3")
     with pytest.raises(LifelongError, match="list of objects"):
         list(read_sources([file]))
@@ -140,7 +140,7 @@ def test_file_that_is_not_utf8_names_the_line(tmp_path: Path, name: str) -> None
         ('{"text": 3}', "must be a string"),
         ('{"text": "half \\ud800"}', "surrogate"),
         ('{"messages": []}', "at least one message"),
-        ('{"messages": [{"role": "user"}]}', "message 1 needs"),
+        ('{"messages": [{"role": "user"}]}', "message 1 has no 'content'"),
         ('{"messages": [{"role": "robot", "content": "x"}]}', "role 'robot'"),
     ],
 )
