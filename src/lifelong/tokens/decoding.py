@@ -6,8 +6,8 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from lifelong.errors import LifelongError
-from lifelong.text.document import Document, join_messages
-from lifelong.tokens.base import ROLES, Tokenizer
+from lifelong.text.document import ROLES, Document, join_messages
+from lifelong.tokens.base import Tokenizer
 from lifelong.tokens.loading import load_tokenizer
 from lifelong.tokens.shards import TokenCache
 
