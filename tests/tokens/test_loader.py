@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from lifelong.errors import LifelongError
 from lifelong.text import Document
 from lifelong.tokens import BPETokenizer, ChatSource, Loader, WindowSource, build_cache
-from lifelong.tokens.loader import BLOCK, _permutation, _shares
+from lifelong.tokens.loader import BLOCK, _shares, permutation
 from lifelong.tokens.rows import Rows, RowSource
 from lifelong.tokens.shards import Ids, TokenCache
 
@@ -174,13 +174,13 @@ def test_each_epoch_shows_every_row_once(weights: list[float], seed: int) -> Non
 
 
 def test_orders_differ_by_epoch_source_and_seed() -> None:
-    orders = [tuple(_permutation(50, *key)) for key in [(0, 0, 1), (0, 1, 1), (0, 0, 2), (1, 0, 1)]]
+    orders = [tuple(permutation(50, *key)) for key in [(0, 0, 1), (0, 1, 1), (0, 0, 2), (1, 0, 1)]]
     assert len(set(orders)) == 4
     assert all(sorted(order) == list(range(50)) for order in orders)
     # Frozen: a run must find its rows again after any upgrade.
-    assert _permutation(8, 1, 2, 3).tolist() == [7, 6, 4, 1, 3, 2, 0, 5]
+    assert permutation(8, 1, 2, 3).tolist() == [7, 6, 4, 1, 3, 2, 0, 5]
     # Fair: over many seeds every row is first about equally often.
-    first = Counter(int(_permutation(8, seed, 0, 1)[0]) for seed in range(4000))
+    first = Counter(int(permutation(8, seed, 0, 1)[0]) for seed in range(4000))
     assert all(abs(count - 500) < 5 * 21 for count in first.values())
 
 

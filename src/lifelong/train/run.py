@@ -23,13 +23,11 @@ from lifelong.settings.train import TrainSettings
 from lifelong.text.corpus import Corpus, open_corpus
 from lifelong.text.document import DataSource
 from lifelong.tokens.base import Tokenizer
-from lifelong.tokens.building import build_cache
 from lifelong.tokens.decoding import tokenizer_of
 from lifelong.tokens.loading import load_tokenizer
 from lifelong.tokens.mixture import NamedCache
-from lifelong.tokens.shards import open_cache
 from lifelong.tokens.tokenizer import BPETokenizer
-from lifelong.train.cached import corpus_of, open_caches
+from lifelong.train.cached import cache_text, corpus_of, open_caches, reopen_text
 from lifelong.train.checkpoint import newest_checkpoint, restore
 from lifelong.train.drive import Drive
 from lifelong.train.folder import RunFolder
@@ -100,7 +98,7 @@ def train(
         if caches:
             corpus = corpus_of(caches, words, settings)
         else:
-            caches = [NamedCache("text", build_cache(corpus.train, words, run.path / "cache" / "train"), 1.0)]
+            caches = cache_text(corpus.train, words, run.path / "cache")
         job = assemble(out, run, settings, corpus, model, words, caches, pick_precision(device, settings.precision))
         steps, facts = _decide(job, data)
         if dry_run:
@@ -137,7 +135,7 @@ def resume(run: Path) -> TrainResult:
             corpus = corpus_of(caches, words, settings)
         else:
             corpus = _read(facts["data"], settings)
-            caches = [NamedCache("text", open_cache(folder.path / "cache" / "train", words), 1.0)]
+            caches = reopen_text(folder.path / "cache", words)
         job = assemble(out, folder, settings, corpus, model, words, caches, facts["precision"])
         job.mix(facts["steps"])
         if facts["compile"].startswith("on"):
@@ -225,7 +223,7 @@ def _drive(job: Job, plan: Plan, *, start: int, before: Score | None) -> TrainRe
         run=job.run,
         label=_LABELS[job.settings.phase],
         bytes_per_token=job.bytes_per_token,
-        measure=job.measure if job.corpus.gate else None,
+        measure=job.measure if len(job.corpus.gate) else None,
         measure_every=every,
         write_model=lambda place: write_model_files(job.model, job.tokenizer, place),
         checkpoint_minutes=job.settings.checkpoint.every_minutes,
