@@ -51,7 +51,7 @@ ERRORS: list[Case] = [
     ("unknown-role", "a.jsonl", rows(GOOD, [("robot", "Hello."), A]), rows(GOOD, [Q, A])),
     ("empty-messages", "a.jsonl", rows(GOOD, []), rows(GOOD)),
     ("no-assistant-turn", "a.jsonl", rows(GOOD, [Q]), rows(GOOD)),
-    ("nothing-trained", "a.jsonl", texts("", "  "), texts("Here is text.")),
+    ("nothing-trained", "a.jsonl", rows(GOOD, [Q, ("assistant", " ")]), rows(GOOD, [Q, A])),
 ]
 WARNINGS: list[Case] = [
     ("role-alternation", "a.jsonl", rows([Q, Q, A]), rows([Q, A])),
@@ -126,6 +126,11 @@ def test_f17_every_warning_is_found_and_only_it(
     assert (code, found(report) - {"near-duplicate"}) == (0, set())
 
 
+def test_f17_nothing_but_blank_documents_is_an_error(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    code, report = check(capsys, write(tmp_path / "a.jsonl", texts("", "  ")))
+    assert (code, found(report)) == (2, {"nothing-trained", "empty-text"})
+
+
 def test_f17_places_are_file_and_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     write(tmp_path / "a.md", "---\ntitle: A page\n---\n\nWords.\n\nMore words.\n\n~~~\ncode\n")
     write(tmp_path / "b.jsonl", texts("one", "two") + "{\n")
@@ -163,7 +168,7 @@ def test_f17_the_screen_shows_groups_counts_and_remedies(tmp_path: Path, capsys:
     assert out.index("Errors") < out.index("[no-assistant-turn]") < out.index("Warnings") < out.index("[last-turn]")
     assert f"{tmp_path}/a.jsonl:1" in out
     assert "-> " in out
-    assert "roles: user 2, assistant 1" in out
+    assert "roles: user 3, assistant 1" in out
     assert err == "lifelong: 1 error in the data (no-assistant-turn)\n  The report says where, and what to do.\n"
     write(tmp_path / "a.jsonl", rows([Q, A]))
     assert main(["validate", str(tmp_path)]) == 0

@@ -170,20 +170,15 @@ class _Stream:
         self.report["sources"].append(entry)
         return entry
 
-    def problems(self, entry: dict[str, Any]) -> OnProblem:
-        """Return what to do with a row that cannot be used: count it, and hand it on or raise it.
-
-        A conversation that nobody answers is only counted: there is nothing to mend, and nothing to learn.
-        """
+    def problems(self, entry: dict[str, Any]) -> OnProblem | None:
+        """Return what to do with a row that cannot be read: count it and hand it on; None: raise it."""
+        hand_on = self.on_problem
+        if hand_on is None:
+            return None
 
         def dropped(problem: BadInput) -> None:
-            silent = problem.rule == "no-assistant-turn"
-            if self.on_problem is None and not silent:
-                raise problem
-            if self.on_problem is not None:
-                self.on_problem(problem)
-            reason = "no assistant turn" if silent else f"unreadable ({problem.rule})"
-            note_example(entry["dropped"], reason, problem.where or entry["path"])
+            hand_on(problem)
+            note_example(entry["dropped"], f"unreadable ({problem.rule})", problem.where or entry["path"])
 
         return dropped
 
@@ -214,6 +209,8 @@ class _Stream:
         """Return why a document is dropped, and where it stands; None (and remember it) where it is kept."""
         if len(document.text.strip()) < self.min_chars:
             return f"shorter than {self.min_chars} characters", document.place
+        if document.messages and not any(m["role"] == "assistant" and m["content"] for m in document.messages):
+            return "no assistant turn", document.place  # nothing to learn from
         return self.twins.find_or_add(document)
 
     def prepared(self, source: DataSource) -> Iterator[tuple[str, Document]]:

@@ -193,6 +193,10 @@ class Tokenizer:
         """Id of the token that closes every message."""
         return self._id(self.special.end_of_turn)
 
+    def role_id(self, role: str) -> int:
+        """Return the id of the token that opens a message of a role; raises LifelongError for a role there is not."""
+        return self._id(self.special.role(role))
+
     @property
     def role_token_ids(self) -> set[int]:
         """Ids of the tokens that open a message: system, user, assistant."""
