@@ -136,7 +136,7 @@ def test_what_is_no_json_names_line_column_and_key(
         ('[{"text": "a"},]', "comma before the end"),
         ('[{"text": "a"} {"text": "b"}]', "missing after a row"),
         ('[{"text": "a"}] x', "something follows"),
-        ("  \n ", "nothing but white space"),
+        ("  \n ", "holds no text or row"),
         ("17", "an object or a list"),
     ],
 )

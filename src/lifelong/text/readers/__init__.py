@@ -57,7 +57,8 @@ def read_file(file: SourceFile, on_problem: OnProblem | None = None) -> Iterator
     Text beyond 1 MB comes in contiguous pieces of about 4 kB. One row, or one piece, is in memory at a time.
 
     Args:
-        file: from `list_files`. What the reader leaves out or cannot resolve is counted in its ``notes``.
+        file: from `list_files`. What the reader leaves out or cannot resolve is counted in its ``notes``, and so is
+            that it holds nothing.
         on_problem: called with each problem (its ``rule`` is one of `RULES`); reading then goes on with the next row,
             or stops with this file where the problem is ``fatal``. Without it, the first problem is raised.
 
@@ -67,8 +68,18 @@ def read_file(file: SourceFile, on_problem: OnProblem | None = None) -> Iterator
     limit = file.source.max_bytes
     if limit is not None and file.spent[0] >= limit:
         return
+    empty = True
+
+    def report(problem: BadInput) -> None:
+        nonlocal empty
+        empty = False
+        if on_problem is None:
+            raise problem
+        on_problem(problem)
+
     try:
-        for document in READERS[file.container](file, on_problem or _raise):
+        for document in READERS[file.container](file, report):
+            empty = False
             yield document
             if limit is not None:
                 file.spent[0] += document.bytes
@@ -78,16 +89,17 @@ def read_file(file: SourceFile, on_problem: OnProblem | None = None) -> Iterator
         if on_problem is None:
             raise
         problem.fatal = True  # whoever raised it had nothing more to read
-        on_problem(problem)
+        report(problem)
     except OSError as error:
         refused = unreadable(error, str(file.path))
         if on_problem is None:
             raise refused from error
-        on_problem(refused)
-
-
-def _raise(problem: BadInput) -> None:
-    raise problem
+        report(refused)
+    if empty:
+        # Not worth stopping for: every tree of code has such files.
+        file.notes["files that hold no text"] += 1
+        if on_problem:
+            on_problem(BadInput("empty-file", "the file holds no text or row", where=str(file.path), fatal=True))
 
 
 def _jsonl(file: SourceFile, report: OnProblem) -> Iterator[Document]:

@@ -115,9 +115,8 @@ def read_ipynb(file: SourceFile, report: OnProblem) -> Iterator[Document]:
             parts.append(source.strip("\n"))
         if cell.get("outputs"):
             file.notes["outputs of notebook cells left out"] += 1
-    if not parts:
-        raise BadInput("empty-file", "the notebook is empty", where=where, fatal=True)
-    yield _document(file, "\n\n".join(parts) + "\n", {"language": language} if language else {})
+    if parts:
+        yield _document(file, "\n\n".join(parts) + "\n", {"language": language} if language else {})
 
 
 def _fenced(source: str, language: str) -> str:
