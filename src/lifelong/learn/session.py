@@ -32,10 +32,10 @@ from lifelong.settings.train import OptimizerSettings, ScheduleSettings
 from lifelong.text.corpus import open_corpus
 from lifelong.text.document import DataSource
 from lifelong.text.memory import ReplayMemory
+from lifelong.tokens.building import build_cache
 from lifelong.tokens.loader import Batch, Loader
 from lifelong.tokens.replay import replay_sources
 from lifelong.tokens.rows import ChatSource, RowSource, WindowSource
-from lifelong.tokens.shards import build_cache
 from lifelong.train.drive import Drive
 from lifelong.train.folder import RunFolder
 from lifelong.train.founding import MEMORY

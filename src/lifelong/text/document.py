@@ -27,6 +27,10 @@ HUB_PREFIX = "hf:"
 
 _SPEC = re.compile(r"(?P<path>.+?)(?::(?P<kind>[A-Za-z_]+))?(?:@(?P<weight>[^@/\\]+))?")
 
+# The Jaccard similarity from which on two documents are near duplicates: finds 99% of 4 kB copies with one word in
+# twenty replaced, and nothing else (benchmarks/near_duplicates.py).
+SIMILAR = 0.8
+
 
 @dataclass(frozen=True, slots=True)
 class Document:

@@ -12,10 +12,9 @@ from pathlib import Path
 from typing import Any
 
 from lifelong.errors import LifelongError
-from lifelong.text.cleaning import clean, content_hash
+from lifelong.text.cleaning import clean
 from lifelong.text.cutting import PIECE, cut, piece_of
-from lifelong.text.document import BadInput, DataSource, Document
-from lifelong.text.duplicates import THRESHOLD, NearDuplicates
+from lifelong.text.document import SIMILAR, BadInput, DataSource, Document
 from lifelong.text.prepared import is_prepared, read_split
 from lifelong.text.readers import Listing, list_files, read_file
 from lifelong.text.sources import expand_sources
@@ -29,6 +28,7 @@ from lifelong.text.splitting import (
     split_key,
     threshold_split,
 )
+from lifelong.text.twins import Twins
 
 Source = DataSource | str | Path
 # Called with (files done, files in all).
@@ -42,9 +42,8 @@ _PAGES = ("code", "markdown", "roam", "html", "pdf", "ipynb")
 
 
 def as_sources(sources: Sequence[Source] | Source) -> list[DataSource]:
-    """Return sources as they are named by one path, or several, or listed in a YAML file."""
-    listed = [sources] if isinstance(sources, str | Path | DataSource) else sources
-    return expand_sources(listed)
+    """Return sources as they are named by one path, or several; a YAML list of sources stands for those it names."""
+    return expand_sources([sources] if isinstance(sources, str | Path | DataSource) else list(sources))
 
 
 def stream_splits(
@@ -55,7 +54,7 @@ def stream_splits(
     fractions: Sequence[float] = (0.8, 0.1, 0.1),
     split_by: str = "path",
     min_chars: int = 20,
-    near_duplicates: float | None = THRESHOLD,
+    near_duplicates: float | None = SIMILAR,
     report: dict[str, Any] | None = None,
     progress: Progress | None = None,
     on_problem: OnProblem | None = None,
@@ -153,8 +152,7 @@ class _Stream:
 
     def __init__(self, domain: str, min_chars: int, near: float | None, split_by: str, report: dict[str, Any]) -> None:
         self.domain, self.min_chars, self.split_by, self.report = domain, min_chars, split_by, report
-        self.seen: dict[str, str] = {}  # content hash -> the place that held it first
-        self.near = NearDuplicates(near) if near else None
+        self.twins = Twins(near)
         self.on_problem: OnProblem | None = None
         self.on_document: Callable[[Document], None] | None = None
         self.named: dict[str, tuple[str, ...]] = {}
@@ -173,10 +171,10 @@ class _Stream:
         return entry
 
     def problems(self, entry: dict[str, Any]) -> OnProblem | None:
-        """Return what to do with input that cannot be read: hand it on and count it, or None to raise it."""
-        if self.on_problem is None:
-            return None
+        """Return what to do with a row that cannot be read: count it and hand it on; None: raise it."""
         hand_on = self.on_problem
+        if hand_on is None:
+            return None
 
         def dropped(problem: BadInput) -> None:
             hand_on(problem)
@@ -209,18 +207,11 @@ class _Stream:
 
     def _reason(self, document: Document) -> tuple[str, str] | None:
         """Return why a document is dropped, and where it stands; None (and remember it) where it is kept."""
-        place = f"{document.place} ({document.name})" if piece_of(document.name)[1] else document.place
         if len(document.text.strip()) < self.min_chars:
-            return f"shorter than {self.min_chars} characters", place
+            return f"shorter than {self.min_chars} characters", document.place
         if document.messages and not any(m["role"] == "assistant" and m["content"] for m in document.messages):
-            return "no assistant turn", place
-        digest = content_hash(document)
-        if digest in self.seen:
-            return "duplicate", f"{place} (first seen in {self.seen[digest]})"
-        self.seen[digest] = place
-        if self.near and (twin := self.near.find_or_add(document.text, place)):
-            return "near duplicate", f"{place} (nearly {twin})"
-        return None
+            return "no assistant turn", document.place  # nothing to learn from
+        return self.twins.find_or_add(document)
 
     def prepared(self, source: DataSource) -> Iterator[tuple[str, Document]]:
         """Yield what a prepared directory keeps; of two copies the one that must stay unseen."""

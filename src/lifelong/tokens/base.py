@@ -1,67 +1,25 @@
-"""What every tokenizer can do, whatever its vocabulary was made by: encode, decode, the chat format, and its files.
-
-A conversation is ``<|user|>question<|end|><|assistant|>answer<|end|>``, with nothing between the turns.
-"""
+"""What every tokenizer can do, whatever its vocabulary was made by: encode, decode, the chat format, and its files."""
 
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 from tokenizers import Tokenizer as Library
 
 from lifelong.errors import LifelongError
 from lifelong.files import atomic_directory, claim_output, sha256_bytes, write_bytes
+from lifelong.tokens.special import ROLES, SpecialTokens
+from lifelong.tokens.words import Flat, WordCache, word_pattern
 
 KIND = "tokenizer"
 JSON, CONFIG = "tokenizer.json", "tokenizer_config.json"
-Flat = tuple[npt.NDArray[np.uint32], npt.NDArray[np.int64]]
-
-
-@dataclass(frozen=True)
-class SpecialTokens:
-    """How the tokens are spelled that no text can become: the end of a document, and those of the chat format."""
-
-    end_of_text: str = "<|endoftext|>"
-    system: str = "<|system|>"
-    user: str = "<|user|>"
-    assistant: str = "<|assistant|>"
-    end_of_turn: str = "<|end|>"
-
-    @property
-    def spellings(self) -> tuple[str, ...]:
-        """All five, in the order of their ids in a byte-level tokenizer trained here."""
-        return (self.end_of_text, self.system, self.user, self.assistant, self.end_of_turn)
-
-    def role(self, name: str) -> str:
-        """Return the token that opens a message of a role; raises LifelongError for a role there is not."""
-        if name not in ROLES:
-            raise LifelongError(f"unknown role '{name}'", fix=f"Roles: {', '.join(ROLES)}.")
-        spelling: str = getattr(self, name)
-        return spelling
-
-    @property
-    def chat_template(self) -> str:
-        """A Jinja template that gives, for contents without special tokens, exactly the ids of `encode_chat`."""
-        if self == SpecialTokens(end_of_text=self.end_of_text):
-            opening = "'<|' + message['role'] + '|>'"
-        else:
-            opening = "{" + ", ".join(f"{role!r}: {getattr(self, role)!r}" for role in ROLES) + "}[message['role']]"
-        return (
-            "{% for message in messages %}{{ "
-            f"{opening} + message['content'] + {self.end_of_turn!r}"
-            " }}{% endfor %}{% if add_generation_prompt %}{{ "
-            f"{self.assistant!r}"
-            " }}{% endif %}"
-        )
-
-
-ROLES = ("system", "user", "assistant")
 
 
 class Tokenizer:
@@ -74,6 +32,7 @@ class Tokenizer:
     special = SpecialTokens()
     _json: bytes | None = None
     _ready: Library | None = None
+    _size = 0
     _typed: tuple[str, ...] = ()  # special tokens that the vocabulary's own model would make of their spelling
 
     def adopt(self, data: bytes, where: str) -> None:
@@ -96,10 +55,14 @@ class Tokenizer:
         library.no_padding()
         library.no_truncation()
         self._json, self._ready = data, library
+        # The rows that embeddings need: a vocabulary made elsewhere may have holes.
+        self._size = 1 + max(library.get_vocab(with_added_tokens=True).values())
+        self.__dict__.pop("_words", None)
+        spelled = self._encode(list(self.special.spellings))
         self._typed = tuple(
             token
-            for token in self.special.spellings
-            if library.token_to_id(token) in library.encode(token, add_special_tokens=False).ids
+            for token, ids in zip(self.special.spellings, spelled, strict=True)
+            if library.token_to_id(token) in ids
         )
 
     @property
@@ -136,6 +99,16 @@ class Tokenizer:
             raise LifelongError("the text holds half of a surrogate pair, which is not Unicode text") from None
         return [encoding.ids for encoding in encodings]
 
+    def encode_marked(self, text: str) -> list[int]:
+        """Return the ids of a text in which special tokens are meant as such: for looking at, never for user's text."""
+        parts = re.split("(" + "|".join(map(re.escape, self.special.spellings)) + ")", text)
+        encoded = self.encode_batch(parts)
+        return [
+            token
+            for part, ids in zip(parts, encoded, strict=True)
+            for token in ([self._id(part)] if part in self.special.spellings else ids)
+        ]
+
     def encode_flat(self, texts: Sequence[str]) -> Flat:
         """Return the ids of all texts one after another, (tokens,) uint32, and the tokens of each, (texts,) int64.
 
@@ -144,10 +117,17 @@ class Tokenizer:
         Raises:
             LifelongError: a text holds half of a surrogate pair.
         """
+        if self._words is not None:
+            return self._words.encode_flat(texts)
         lists = self.encode_batch(texts)
         lengths = np.fromiter(map(len, lists), dtype=np.int64, count=len(lists))
         ids = np.fromiter((token for ids in lists for token in ids), dtype=np.uint32, count=int(lengths.sum()))
         return ids, lengths
+
+    @cached_property
+    def _words(self) -> WordCache | None:
+        pattern = None if self._typed else word_pattern(self.data)
+        return WordCache(pattern, self._encode) if pattern else None
 
     def decode(self, ids: Sequence[int], skip_special_tokens: bool = True) -> str:
         """Return the text of token ids; bytes that are not UTF-8 come out as U+FFFD."""
@@ -194,8 +174,9 @@ class Tokenizer:
     @property
     def vocab_size(self) -> int:
         """Tokens in the vocabulary, special tokens included."""
-        size: int = self.library.get_vocab_size()
-        return size
+        if self._ready is None:
+            raise _untrained()
+        return self._size
 
     @property
     def eos_id(self) -> int:
@@ -211,6 +192,10 @@ class Tokenizer:
     def end_of_turn_id(self) -> int:
         """Id of the token that closes every message."""
         return self._id(self.special.end_of_turn)
+
+    def role_id(self, role: str) -> int:
+        """Return the id of the token that opens a message of a role; raises LifelongError for a role there is not."""
+        return self._id(self.special.role(role))
 
     @property
     def role_token_ids(self) -> set[int]:

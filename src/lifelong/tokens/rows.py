@@ -13,7 +13,8 @@ from lifelong.errors import LifelongError
 from lifelong.tokens.shards import Ids, TokenCache
 
 IGNORE = -100
-Row = tuple[Ids, Ids, Ids | None]
+# Ids, labels and segment ids (or None), each (rows, time) int64.
+Rows = tuple[Ids, Ids, Ids | None]
 
 
 class RowSource(Protocol):
@@ -26,8 +27,13 @@ class RowSource(Protocol):
 
     def __len__(self) -> int: ...
 
-    def row(self, index: int) -> Row:
-        """Return ids, labels and segment ids (or None), each (time,) int64."""
+    @property
+    def tokens_per_row(self) -> float:
+        """Tokens in a row on average, padding not counted."""
+        ...
+
+    def rows(self, indices: Ids) -> Rows:
+        """Return ids, labels and segment ids (or None), each (rows, time) int64."""
         ...
 
 
@@ -54,17 +60,23 @@ class WindowSource:
     def __len__(self) -> int:
         return -(-(self.cache.tokens - 1) // self.sequence_length)
 
-    def row(self, index: int) -> Row:
-        """Return ids (time,), labels (time,) and None."""
-        assert 0 <= index < len(self), index
-        wanted = index * self.sequence_length
-        start = min(wanted, self.cache.tokens - 1 - self.sequence_length)
-        window = self.cache.read(start, start + self.sequence_length + 1)
-        labels = window[1:].copy()
-        labels[: wanted - start] = IGNORE
+    @property
+    def tokens_per_row(self) -> float:
+        """Tokens in a row: all of it."""
+        return float(self.sequence_length)
+
+    def rows(self, indices: Ids) -> Rows:
+        """Return ids and labels, each (rows, time) int64, and None."""
+        size = self.sequence_length
+        wanted = indices * size
+        starts = np.minimum(wanted, self.cache.tokens - 1 - size)
+        windows = self.cache.gather(starts, size + 1)
+        ids, labels = windows[:, :-1].copy(), windows[:, 1:].copy()
+        for row in np.flatnonzero(wanted - starts):
+            labels[row, : wanted[row] - starts[row]] = IGNORE
         if self.cache.has_mask:
-            labels[~self.cache.read_mask(start + 1, start + self.sequence_length + 1)] = IGNORE
-        return window[:-1], labels, None
+            labels[~self.cache.gather_mask(starts + 1, size)] = IGNORE
+        return ids, labels, None
 
 
 class ChatSource:
@@ -91,58 +103,76 @@ class ChatSource:
         self.cache, self.sequence_length = cache, sequence_length
         self.truncated = self.skipped = 0
         self._pad = int(cache.read(0, 1)[0])
-        self._rows = self._pack()
-        if not self._rows:
+        self._pack()
+        if not len(self):
             raise LifelongError(
                 f"no conversation has an answer within {sequence_length} tokens",
                 where=str(cache.path),
                 fix="Pass a longer --sequence-length.",
             )
 
-    def _pack(self) -> list[list[int]]:
-        size = self.sequence_length
-        starts = self.cache.starts
-        trained = np.concatenate([[0], np.cumsum(self.cache.read_mask(0, self.cache.tokens))])
-        rows: list[list[int]] = []
-        open_rows: list[list[int]] = [[] for _ in range(size + 1)]  # by room left
-        for index in range(self.cache.documents):
-            start, stop = int(starts[index]), int(starts[index + 1])
-            length = min(_inputs(start, stop), size)
-            if trained[start + length + 1] == trained[start + 1]:
-                self.skipped += 1
-                continue
-            self.truncated += length < _inputs(start, stop)
-            room = next((room for room in range(length, size + 1) if open_rows[room]), None)
-            if room is None:
-                rows.append([])
-                room, number = size, len(rows) - 1
-            else:
-                number = open_rows[room].pop()
-            rows[number].append(index)
-            open_rows[room - length].append(number)
-        return rows
+    def _pack(self) -> None:
+        """Place every conversation into a row; keep, ordered by row, where each begins, its length and its row."""
+        size, cache = self.sequence_length, self.cache
+        begins = cache.starts[:-1]
+        # The last end of turn is a label only, and nothing is learned from it: neither it nor the end-of-text is input.
+        inputs = np.diff(cache.starts) - 2
+        lengths = np.minimum(inputs, size)
+        learns = np.array([cache.read_mask(b + 1, b + n + 1).any() for b, n in zip(begins, lengths, strict=True)])
+        self.skipped = int((~learns).sum())
+        self.truncated = int((learns & (inputs > size)).sum())
+        begins, lengths = begins[learns], lengths[learns]
+        rows = best_fit(lengths, size)
+        order = np.argsort(rows, kind="stable")
+        self._begins, self._lengths = begins[order], lengths[order]
+        # The conversations of row r are those from firsts[r] to firsts[r + 1].
+        self._firsts = np.searchsorted(rows[order], np.arange(int(rows.max(initial=-1)) + 2))
 
     def __len__(self) -> int:
-        return len(self._rows)
+        return len(self._firsts) - 1
 
-    def row(self, index: int) -> Row:
-        """Return ids, labels and segment ids, each (time,) int64."""
-        size = self.sequence_length
-        ids = np.full(size, self._pad, dtype=np.int64)
-        labels = np.full(size, IGNORE, dtype=np.int64)
-        segments = np.full(size, -1, dtype=np.int64)
-        at = 0
-        for segment, document in enumerate(self._rows[index]):
-            start, stop = (int(value) for value in self.cache.starts[document : document + 2])
-            length = min(_inputs(start, stop), size)
-            tokens = self.cache.read(start, start + length + 1)
-            mask = self.cache.read_mask(start + 1, start + length + 1)
-            here = slice(at, at + length)
-            ids[here], labels[here], segments[here] = tokens[:-1], np.where(mask, tokens[1:], IGNORE), segment
-            at += length
+    @property
+    def tokens_per_row(self) -> float:
+        """Tokens in a row on average, padding not counted."""
+        return float(self._lengths.sum()) / len(self)
+
+    def rows(self, indices: Ids) -> Rows:
+        """Return ids, labels and segment ids, each (rows, time) int64."""
+        shape = len(indices), self.sequence_length
+        ids = np.full(shape, self._pad, dtype=np.int64)
+        labels = np.full(shape, IGNORE, dtype=np.int64)
+        segments = np.full(shape, -1, dtype=np.int64)
+        for row, index in enumerate(indices.tolist()):
+            at = 0
+            first, stop = self._firsts[index : index + 2].tolist()
+            for segment in range(first, stop):
+                begin, length = int(self._begins[segment]), int(self._lengths[segment])
+                tokens = self.cache.read(begin, begin + length + 1)
+                here = slice(at, at + length)
+                ids[row, here], segments[row, here] = tokens[:-1], segment - first
+                labels[row, here] = np.where(self.cache.read_mask(begin + 1, begin + length + 1), tokens[1:], IGNORE)
+                at += length
         return ids, labels, segments
 
 
-def _inputs(start: int, stop: int) -> int:
-    # The last end of turn is a label only, and nothing is learned from it: neither it nor the end-of-text is an input.
-    return stop - start - 2
+def best_fit(lengths: Ids, size: int) -> Ids:
+    """Return for each item the row it goes to: in their order, each into the fullest row of ``size`` that has room."""
+    rows = np.empty(len(lengths), dtype=np.int64)
+    open_rows: list[list[int]] = [[] for _ in range(size + 1)]  # by room left
+    rooms = 0  # bit r is set where a row with room r is open
+    count = 0
+    for item, length in enumerate(lengths.tolist()):
+        fitting = rooms >> length
+        if fitting:
+            room = length + (fitting & -fitting).bit_length() - 1  # the lowest bit
+            row = open_rows[room].pop()
+            if not open_rows[room]:
+                rooms ^= 1 << room
+        else:
+            room, row, count = size, count, count + 1
+        rows[item] = row
+        left = room - length
+        if left:
+            open_rows[left].append(row)
+            rooms |= 1 << left
+    return rows

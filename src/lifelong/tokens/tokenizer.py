@@ -11,7 +11,9 @@ from tokenizers import Tokenizer as Library
 
 from lifelong.errors import LifelongError
 from lifelong.files import check_manifest, directory_kind
-from lifelong.tokens.base import JSON, KIND, SpecialTokens, Tokenizer
+from lifelong.tokens.base import JSON, KIND, Tokenizer
+from lifelong.tokens.special import SpecialTokens
+from lifelong.tokens.words import QWEN2
 
 SPECIAL_TOKENS = SpecialTokens().spellings
 SMALLEST = 256 + len(SPECIAL_TOKENS)
@@ -19,9 +21,7 @@ SMALLEST = 256 + len(SPECIAL_TOKENS)
 # Qwen2's pattern: words with the sign before them, single digits, line ends kept together; llama.cpp knows it by name.
 # Measured with 4096 tokens learned from Python's documentation: 7% fewer tokens for held-out prose, and 1.4% fewer for
 # code, than GPT-2's pattern with single digits.
-PATTERN = (
-    r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
-)
+PATTERN = QWEN2
 
 
 class BPETokenizer(Tokenizer):

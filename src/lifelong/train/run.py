@@ -23,9 +23,13 @@ from lifelong.settings.train import TrainSettings
 from lifelong.text.corpus import Corpus, open_corpus
 from lifelong.text.document import DataSource
 from lifelong.tokens.base import Tokenizer
+from lifelong.tokens.building import build_cache
+from lifelong.tokens.decoding import tokenizer_of
 from lifelong.tokens.loading import load_tokenizer
-from lifelong.tokens.shards import build_cache, open_cache
+from lifelong.tokens.mixture import NamedCache
+from lifelong.tokens.shards import open_cache
 from lifelong.tokens.tokenizer import BPETokenizer
+from lifelong.train.cached import corpus_of, open_caches
 from lifelong.train.checkpoint import newest_checkpoint, restore
 from lifelong.train.drive import Drive
 from lifelong.train.folder import RunFolder
@@ -68,9 +72,8 @@ def train(
         Interrupted: Ctrl-C; the run is saved.
     """
     _check_out(out)
-    corpus = open_corpus([DataSource.parse(item) for item in data], domain=settings.domain or "")
-    for warning in corpus.report.get("warnings", []):
-        progress.note(f"note: {warning}")
+    caches = open_caches(data, settings)
+    corpus = Corpus() if caches else _read(data, settings)
     if settings.threads:
         torch.set_num_threads(settings.threads)
     torch.manual_seed(settings.seed)
@@ -82,7 +85,7 @@ def train(
         if tokenizer is not None and load_tokenizer(tokenizer).fingerprint != words.fingerprint:
             raise LifelongError(f"the tokenizer is not the one of the model in {start}", where=str(tokenizer))
     else:
-        words = load_tokenizer(tokenizer) if tokenizer is not None else _train_tokenizer(corpus)
+        words = load_tokenizer(tokenizer) if tokenizer is not None else _new_words(caches, corpus)
         model = Transformer(load_preset(settings.preset).config(vocab_size=words.vocab_size)).to(device)
     with contextlib.ExitStack() as stack:
         if dry_run:
@@ -94,13 +97,16 @@ def train(
             optimizer = settings.optimizer.model_copy(update={"embedding_scale": NEW_EMBEDDINGS})
             settings = settings.model_copy(update={"optimizer": optimizer})
         run = RunFolder.create(place, settings.phase, settings)
-        cache = build_cache(corpus.train, words, run.path / "cache" / "train")
-        job = assemble(out, run, settings, corpus, model, words, cache, pick_precision(device, settings.precision))
+        if caches:
+            corpus = corpus_of(caches, words, settings)
+        else:
+            caches = [NamedCache("text", build_cache(corpus.train, words, run.path / "cache" / "train"), 1.0)]
+        job = assemble(out, run, settings, corpus, model, words, caches, pick_precision(device, settings.precision))
         steps, facts = _decide(job, data)
         if dry_run:
             return TrainResult(out, run.path, model.config.parameters, steps, 0, 0.0, None, None, peak_memory_bytes())
         run.record(**facts)
-        before = job.measure() if corpus.gate else None
+        before = job.measure() if len(corpus.gate) else None
         return _drive(job, job.plan(steps), start=0, before=before)
 
 
@@ -126,9 +132,14 @@ def resume(run: Path) -> TrainResult:
     torch.set_num_threads(facts["threads"])
     with writer_lock(out / HOME):
         model, words = load_model(checkpoint, device=facts["device"], adapter=None)
-        corpus = open_corpus([DataSource.parse(item) for item in facts["data"]], domain=settings.domain or "")
-        cache = open_cache(folder.path / "cache" / "train", words)
-        job = assemble(out, folder, settings, corpus, model, words, cache, facts["precision"])
+        caches = open_caches(facts["data"], settings)
+        if caches:
+            corpus = corpus_of(caches, words, settings)
+        else:
+            corpus = _read(facts["data"], settings)
+            caches = [NamedCache("text", open_cache(folder.path / "cache" / "train", words), 1.0)]
+        job = assemble(out, folder, settings, corpus, model, words, caches, facts["precision"])
+        job.mix(facts["steps"])
         if facts["compile"].startswith("on"):
             compile_blocks(model, "on", 0.0)
         plan = job.plan(facts["steps"])
@@ -150,7 +161,16 @@ def _check_out(out: Path) -> None:
         )
 
 
-def _train_tokenizer(corpus: Corpus) -> Tokenizer:
+def _read(data: list[str], settings: TrainSettings) -> Corpus:
+    corpus = open_corpus([DataSource.parse(item) for item in data], domain=settings.domain or "")
+    for warning in corpus.report.get("warnings", []):
+        progress.note(f"note: {warning}")
+    return corpus
+
+
+def _new_words(caches: list[NamedCache], corpus: Corpus) -> Tokenizer:
+    if caches:
+        return tokenizer_of(caches[0].cache)
     progress.note("No tokenizer was given: training one with 8000 tokens on this text.")
     return BPETokenizer().train(document.text for document in corpus.train)
 
@@ -165,13 +185,16 @@ def _decide(job: Job, data: list[str]) -> tuple[int, dict[str, Any]]:
     elif settings.minutes is not None:
         # Measuring the gate costs about a third of training on as much text.
         measured = min(settings.evaluation.max_bytes, sum(document.bytes for document in job.corpus.gate))
-        per_measure = seconds / 3 * measured / job.cache.bytes_per_trained_token / (rows * loader.sequence_length)
+        per_measure = seconds / 3 * measured / job.bytes_per_token / (rows * loader.sequence_length)
         steps = steps_in(settings.minutes, seconds, per_measure * (_EVALUATIONS + 1))
     else:
         assert settings.epochs is not None  # settings fill it in
-        steps = steps_of(settings.epochs, loader.epoch_rows, rows)
+        steps = steps_of(settings.epochs, job.epoch_rows, rows)
     compiled = compile_blocks(job.model, settings.compile, steps * seconds)
-    epochs = steps * rows / loader.epoch_rows
+    epochs = steps * rows / job.epoch_rows
+    mixture = job.mix(steps)
+    for line in [*mixture.lines(), *(f"note: {warning}" for warning in mixture.warnings)] if mixture else []:
+        progress.note(line)
     config = job.model.config
     progress.note(
         f"{config.parameters:,} parameters, {steps} steps of {rows} x {loader.sequence_length} tokens "
@@ -190,7 +213,8 @@ def _decide(job: Job, data: list[str]) -> tuple[int, dict[str, Any]]:
         "step_seconds_estimate": seconds,
         "parameters": config.parameters,
         "learning_rate": learning_rate(settings.optimizer),
-        "bytes_per_token": job.cache.bytes_per_trained_token,
+        "bytes_per_token": job.bytes_per_token,
+        "mixture": mixture.to_dict() if mixture else None,
     }
     return steps, facts
 
@@ -200,7 +224,7 @@ def _drive(job: Job, plan: Plan, *, start: int, before: Score | None) -> TrainRe
     drive = Drive(
         run=job.run,
         label=_LABELS[job.settings.phase],
-        bytes_per_token=job.cache.bytes_per_trained_token,
+        bytes_per_token=job.bytes_per_token,
         measure=job.measure if job.corpus.gate else None,
         measure_every=every,
         write_model=lambda place: write_model_files(job.model, job.tokenizer, place),

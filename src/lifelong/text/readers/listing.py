@@ -83,11 +83,6 @@ class Listing:
         if len(shown := self.examples.setdefault(reason, [])) < 3:
             shown.append(str(path))
 
-    @property
-    def notes(self) -> Counter[str]:
-        """What reading the files left out or could not resolve, summed."""
-        return sum((file.notes for file in self.files), Counter())
-
 
 def list_files(source: DataSource) -> Listing:
     """Find the files of a source, sorted by path.
