@@ -14,7 +14,7 @@ from lifelong.text import build_corpus, load_prepared
 
 
 def _prepare(*arguments: str | Path, capsys: pytest.CaptureFixture[str]) -> dict[str, Any]:
-    assert main(["prepare", *map(str, arguments), "--json"]) == 0
+    assert main(["prepare", *map(str, arguments), "--tokenizer", "none", "--json"]) == 0
     report: dict[str, Any] = json.loads(capsys.readouterr().out)
     return report
 
@@ -90,7 +90,9 @@ def test_f27_sources_from_python_and_from_a_list(tmp_path: Path, capsys: pytest.
 
 
 def test_f27_an_error_names_file_line_and_key(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    (tmp_path / "qa.jsonl").write_text('{"question": "Why?", "answer": "So."}\n{"question": "Why?", "anwser": "So."}\n')
+    (tmp_path / "qa.jsonl").write_text(
+        '{"question": "Why does the lamp burn?", "answer": "It has oil."}\n{"question": "Why?", "anwser": "So."}\n'
+    )
     assert main(["prepare", f"{tmp_path}/qa.jsonl:qa", "--out", str(tmp_path / "out")]) == 2
     error = capsys.readouterr().err
     assert f"{tmp_path}/qa.jsonl:2" in error

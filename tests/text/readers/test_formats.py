@@ -136,7 +136,7 @@ def test_what_messages_hold_besides_is_counted(tmp_path: Path) -> None:
     (tmp_path / "a.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     listing = list_files(DataSource(tmp_path))
     assert len(list(read_file(listing.files[0]))) == 2
-    assert listing.notes == {"key 'name' of messages left out": 4, "key 'weight' of messages left out": 2}
+    assert listing.files[0].notes == {"key 'name' of messages left out": 4, "key 'weight' of messages left out": 2}
 
 
 def test_squad_becomes_questions_with_their_paragraph(sample: Callable[[str], bytes], tmp_path: Path) -> None:
@@ -147,7 +147,7 @@ def test_squad_becomes_questions_with_their_paragraph(sample: Callable[[str], by
     assert document.messages[0]["content"].startswith("A lighthouse keeps")
     assert document.messages[0]["content"].endswith("\n\nWhat?")
     assert document.meta == {"title": "L", "id": "1"}
-    assert listing.notes == {"questions without an answer left out": 1}
+    assert listing.files[0].notes == {"questions without an answer left out": 1}
 
 
 def test_tables(tmp_path: Path, read: Read) -> None:

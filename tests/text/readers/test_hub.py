@@ -76,7 +76,7 @@ def _read(spec: str) -> tuple[list[Document], list[BadInput], dict[str, int]]:
     problems: list[BadInput] = []
     listing = list_files(DataSource.parse(spec))
     documents = list(read_file(listing.files[0], problems.append))
-    return documents, problems, dict(listing.notes)
+    return documents, problems, dict(listing.files[0].notes)
 
 
 def test_fineweb_edu(hub: Path) -> None:

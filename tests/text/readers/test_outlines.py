@@ -67,7 +67,7 @@ def test_a_roam_tree_stays_an_outline(tmp_path: Path) -> None:
     assert page.meta["attributes"] == {"type": "Project", "status": "open"}
     assert {"Lamp", "high tower", "Project", "open", "Rocks", "Others"} <= set(page.meta["links"])
     assert page.meta["unresolved_references"] == 1
-    assert listing.notes == {"block references that lead nowhere": 1}
+    assert listing.files[0].notes == {"block references that lead nowhere": 1}
     assert other.text.startswith("- The text of a block that Others point to\n    - It has a child\n")
 
 
@@ -90,7 +90,7 @@ def test_a_primer(tmp_path: Path) -> None:
         ("user: and?\n", 6),
         ("user: bye <dialogue>\n", 16),
     ]
-    assert listing.notes == {"empty blocks dropped": 2}
+    assert listing.files[0].notes == {"empty blocks dropped": 2}
     path.write_text(text.replace("\n", "\r\n"), newline="")
     assert [(d.text, d.line) for d in read_file(list_files(DataSource(path, "primer")).files[0])] == [
         (d.text, d.line) for d in documents
@@ -98,7 +98,7 @@ def test_a_primer(tmp_path: Path) -> None:
     path.write_text("<dialogue>\n\na\n\n<dialogue>")
     listing = list_files(DataSource(path, "primer"))
     assert [(d.text, d.line) for d in read_file(listing.files[0])] == [("a\n", 3)]
-    assert not +listing.notes
+    assert not +listing.files[0].notes
 
 
 def test_another_delimiter(tmp_path: Path, read: Read) -> None:

@@ -61,6 +61,6 @@ def test_a_notebook(tmp_path: Path, read: Read) -> None:
     (document,) = read_file(listing.files[0])
     assert document.text == "# Title\nwords\n\n````python\nx = '''\n```\n'''\n````\n\nas it is\n"
     assert (document.kind, document.meta) == ("markdown", {"language": "python"})
-    assert listing.notes == {"outputs of notebook cells left out": 1}
+    assert listing.files[0].notes == {"outputs of notebook cells left out": 1}
     (tmp_path / "b.ipynb").write_text(json.dumps({"worksheets": [], "nbformat": 3}))
     assert [problem.rule for problem in read(tmp_path / "b.ipynb")[1]] == ["missing-key"]
