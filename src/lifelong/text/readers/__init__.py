@@ -65,6 +65,9 @@ def read_file(file: SourceFile, on_problem: OnProblem | None = None) -> Iterator
     Raises:
         BadInput: something cannot be read; names the file, and the line where there is one.
     """
+    file.notes.clear()
+    if file.number == 0:  # the source is read from its beginning
+        file.spent[0] = 0
     limit = file.source.max_bytes
     if limit is not None and file.spent[0] >= limit:
         return
@@ -96,10 +99,8 @@ def read_file(file: SourceFile, on_problem: OnProblem | None = None) -> Iterator
             raise refused from error
         report(refused)
     if empty:
-        # Not worth stopping for: every tree of code has such files.
+        # Noted, not a problem: every tree of code has such files.
         file.notes["files that hold no text"] += 1
-        if on_problem:
-            on_problem(BadInput("empty-file", "the file holds no text or row", where=str(file.path), fatal=True))
 
 
 def _jsonl(file: SourceFile, report: OnProblem) -> Iterator[Document]:
