@@ -55,16 +55,32 @@ def unreadable(error: OSError, where: str) -> BadInput:
 
 def read_whole(file: SourceFile, *, as_text: bool = True) -> bytes:
     """Return a file that must be parsed whole; one beyond the limit raises BadInput ``too-long-row``."""
+    parts: list[bytes] = []
+    size = 0
     with open_bytes(file, as_text=as_text) as stream:
-        data = stream.read(ROW_LIMIT + 1)
-    if len(data) > ROW_LIMIT:
-        raise BadInput(
-            "too-long-row",
-            f"a file of this kind may hold at most {ROW_LIMIT >> 20} MB",
-            where=str(file.path),
-            fatal=True,
-        )
-    return data
+        while data := stream.read(_CHUNK):
+            parts.append(data)
+            size += len(data)
+            check_size(size, file.path)
+    return b"".join(parts)
+
+
+def read_text(file: SourceFile) -> str:
+    """Return the text of a file that must be parsed whole; raises what `read_whole` and `text_chunks` raise."""
+    parts: list[str] = []
+    size = 0
+    for chunk in text_chunks(file):
+        parts.append(chunk)
+        size += len(chunk)
+        check_size(size, file.path)
+    return "".join(parts)
+
+
+def check_size(size: int, path: Path) -> None:
+    """Raise BadInput ``too-long-row`` for a size beyond the limit."""
+    if size > ROW_LIMIT:
+        what = f"a file of this kind may hold at most {ROW_LIMIT >> 20} MB"
+        raise BadInput("too-long-row", what, where=str(path), fatal=True)
 
 
 def text_chunks(file: SourceFile) -> Iterator[str]:

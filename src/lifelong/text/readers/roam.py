@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from lifelong.text.document import Document
+from lifelong.text.readers.opening import read_text
 from lifelong.text.readers.plain import front_matter
 from lifelong.text.readers.rules import OnProblem
 
@@ -73,10 +74,7 @@ def read_roam(file: SourceFile, report: OnProblem) -> Iterator[Document]:
     ``meta`` holds ``title`` (from the file's name), ``links`` (pages it names) and ``attributes`` (of ``key:: value``).
     References to blocks that the tree does not hold stay as they are, and are counted.
     """
-    from lifelong.text.readers.opening import read_whole, text_chunks
-
-    read_whole(file)  # a page beyond the limit is refused before it is in memory twice
-    text, meta = front_matter("".join(text_chunks(file)))
+    text, meta = front_matter(read_text(file))
     title = Path(file.name).with_suffix("").as_posix()
     page = _Page(file.blocks or Blocks([file.path]))
     outline = page.read(text.replace("\r\n", "\n").replace("\r", "\n"))
