@@ -22,6 +22,17 @@ KIND = "tokenizer"
 JSON, CONFIG = "tokenizer.json", "tokenizer_config.json"
 
 
+class VocabularyTooLarge(LifelongError):
+    """The text does not support as many tokens as were asked for; ``supported`` says how many it does."""
+
+    def __init__(self, wanted: int, supported: int) -> None:
+        self.supported = supported
+        super().__init__(
+            f"the text supports a vocabulary of {supported} tokens at most, {wanted} were asked for",
+            fix=f"Pass --vocab-size {supported} or less, or give more text.",
+        )
+
+
 class Tokenizer:
     """A tokenizer whose special tokens cannot be typed: text never becomes a special id, whatever it says.
 
