@@ -127,6 +127,7 @@ def show(
 ) -> None:
     """Show a tokenizer's size and special tokens, and how it cuts a text."""
     from lifelong.tokens import load_tokenizer
+    from lifelong.tokens.pieces import piece
 
     tokenizer = load_tokenizer(path)
     facts = _facts(tokenizer)
@@ -136,7 +137,7 @@ def show(
     ids = tokenizer.encode_marked(text) if special else tokenizer.encode(text)
     size = len(text.encode("utf-8"))
     facts |= {"tokens": len(ids), "bytes_per_token": size / len(ids) if ids else None, "ids": ids}
-    facts["pieces"] = [_piece(tokenizer, token) for token in ids]
+    facts["pieces"] = [piece(tokenizer, token) for token in ids]
 
     def show_pieces() -> None:
         print_facts({name: value for name, value in facts.items() if name not in ("ids", "pieces")})
@@ -144,12 +145,6 @@ def show(
         _print_pieces(facts["pieces"], [token in tokenizer.special_ids for token in ids])
 
     emit(facts, as_json=as_json, show=show_pieces)
-
-
-def _piece(tokenizer: Tokenizer, token: int) -> str:
-    """Return what a token spells; one that spells a part of a character is shown by its name in the vocabulary."""
-    text = tokenizer.decode([token], skip_special_tokens=False)
-    return str(tokenizer.library.id_to_token(token)) if "\ufffd" in text else text
 
 
 def _print_pieces(pieces: list[str], special: list[bool]) -> None:
@@ -195,22 +190,23 @@ def compare(
     result = {"split": split, "documents": len(texts), "bytes": size, "tokenizers": rows}
 
     def show_table() -> None:
-        columns = ["tokenizer", "entries", "tokens", "bytes/token", "fragments", "unknown", "same again", "MB/s"]
+        columns = ["tokenizer", "entries", "tokens", "B/token", "parts", "unknown", "back", "MB/s"]
+        names = [path.name for path in tokenizers]
         cells = [
             [
-                row["tokenizer"],
+                name if names.count(name) == 1 else row["tokenizer"],
                 f"{row['vocab_size']:,}",
                 f"{row['tokens']:,}",
                 f"{row['bytes_per_token']:.3f}",
                 f"{row['fragments']:.2%}",
                 f"{row['unknown']:.2%}",
-                f"{row['round_trips']:.1%}",
+                f"{row['round_trips']:.0%}",
                 f"{row['megabytes_per_second']:.1f}",
             ]
-            for row in rows
+            for name, row in zip(names, rows, strict=True)
         ]
         print(f"The {split} split: {len(texts):,} documents, {spell_bytes(size)}.")
         print_table(columns, cells)
-        print("fragments: tokens that spell no whole character; same again: texts that come back from their ids.")
+        print("parts: tokens that spell no whole character; back: texts that their ids give back as they were.")
 
     emit(result, as_json=as_json, show=show_table)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -12,6 +11,7 @@ import numpy as np
 
 from lifelong.tokens.base import Tokenizer
 from lifelong.tokens.loading import load_tokenizer
+from lifelong.tokens.pieces import is_fragment
 
 _ROUNDS = 3
 
@@ -84,8 +84,6 @@ def compare(paths: Sequence[str | Path], texts: Sequence[str]) -> list[Compariso
 
 
 def _kind(tokenizer: Tokenizer, token: int) -> str:
-    spelled = tokenizer.library.id_to_token(token) or ""
-    if spelled in ("<unk>", "[UNK]"):
+    if tokenizer.library.id_to_token(token) in ("<unk>", "[UNK]"):
         return "unknown"
-    is_byte = re.fullmatch("<0x[0-9A-F]{2}>", spelled) or "\ufffd" in tokenizer.decode([token])
-    return "fragment" if is_byte else "word"
+    return "fragment" if is_fragment(tokenizer, token) else "word"
