@@ -91,8 +91,9 @@ def near(data: str, work: str) -> None:
 
 def whole(data: str, work: str) -> None:
     """Everything `lifelong prepare` does, validation and tokenizer included."""
-    from lifelong.settings.prepare import PrepareSettings
     from lifelong.tokens.dataset import prepare_dataset
+
+    from lifelong.settings.prepare import PrepareSettings
 
     prepare_dataset([data], Path(work) / "out", PrepareSettings())
 

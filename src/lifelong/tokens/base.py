@@ -172,7 +172,7 @@ class Tokenizer:
             trained: list[bool] = []
             for message in messages:
                 content = next(contents)
-                ids += [self._id(self.special.role(message["role"])), *content, self.end_of_turn_id]
+                ids += [self.role_id(message["role"]), *content, self.end_of_turn_id]
                 trained += [False] + [message["role"] == "assistant"] * (len(content) + 1)
             encoded.append((ids, trained))
         return encoded
@@ -211,7 +211,16 @@ class Tokenizer:
     @property
     def role_token_ids(self) -> set[int]:
         """Ids of the tokens that open a message: system, user, assistant."""
-        return {self._id(self.special.role(role)) for role in ROLES}
+        return {self.role_id(role) for role in ROLES}
+
+    def role_id(self, role: str) -> int:
+        """Id of the token that opens a message of a role; raises LifelongError for a role there is not."""
+        return self._id(self.special.role(role))
+
+    @property
+    def special_ids(self) -> set[int]:
+        """Ids of all five special tokens."""
+        return {self._id(token) for token in self.special.spellings}
 
     @property
     def fingerprint(self) -> str:

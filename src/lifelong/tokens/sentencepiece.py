@@ -141,7 +141,10 @@ class SentencePieceTokenizer(Tokenizer):
         # A user-defined piece is an ordinary word to the library: whoever types it would speak as the assistant.
         self._spm = make_control(data, typed)
         model = read_spm(self._spm, where)
-        self._processor = SentencePieceProcessor(model_proto=self._spm)
+        try:
+            self._processor = SentencePieceProcessor(model_proto=self._spm)
+        except RuntimeError as error:
+            raise LifelongError(f"not a SentencePiece model: {error}", where=where) from None
         self._bos = next((p.text for p in model.pieces if p.type == CONTROL and p.text in ("<s>", "<bos>")), None)
         texts = {piece.text for piece in model.pieces}
         missing = tuple(token for token in self.special.spellings if token not in texts)
