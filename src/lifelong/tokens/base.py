@@ -213,10 +213,6 @@ class Tokenizer:
         """Ids of the tokens that open a message: system, user, assistant."""
         return {self.role_id(role) for role in ROLES}
 
-    def role_id(self, role: str) -> int:
-        """Id of the token that opens a message of a role; raises LifelongError for a role there is not."""
-        return self._id(self.special.role(role))
-
     @property
     def special_ids(self) -> set[int]:
         """Ids of all five special tokens."""

@@ -17,7 +17,7 @@ BESIDE = "tokenizer"  # its folder in a prepared directory
 
 
 def train_tokenizer(documents: Sequence[Document], *, kind: str = "bpe", vocab_size: int = 8000) -> Tokenizer:
-    """Train a tokenizer (``bpe`` or ``sentencepiece``) on documents; where they are too few for the vocabulary, on the largest they support.
+    """Train a tokenizer (``bpe`` or ``sentencepiece``), with fewer tokens where the documents support no more.
 
     Raises:
         LifelongError: there is no text to learn from.
