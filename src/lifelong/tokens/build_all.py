@@ -66,9 +66,10 @@ def build_all(
             continue
         try:
             built[name] = build_named([source], tokenizer, out, _settings(name, settings), fresh=fresh)
-        except LifelongError as error:
-            failed[name] = str(error)
-            progress.note(f"'{name}' cannot be built: {error}")
+        except (LifelongError, ModuleNotFoundError) as error:
+            missing = isinstance(error, ModuleNotFoundError)
+            failed[name] = f"{error}\n  pip install 'lifelong[hub]'" if missing else str(error)
+            progress.note(f"'{name}' cannot be built: {failed[name]}")
     return {"out": str(out), "built": built, "failed": failed}
 
 

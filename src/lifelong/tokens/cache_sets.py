@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import time
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
@@ -13,9 +14,10 @@ from lifelong import progress
 from lifelong.errors import LifelongError
 from lifelong.files import MANIFEST, sha256_bytes, sha256_file, writer_lock
 from lifelong.settings.cache import CacheSettings
-from lifelong.text.document import DataSource, Document
+from lifelong.text.document import HUB_PREFIX, DataSource, Document
 from lifelong.text.prepared import is_prepared
 from lifelong.text.readers import list_files
+from lifelong.text.readers.hub import LOCAL_COPIES
 from lifelong.text.stream import Source, as_sources, stream_splits
 from lifelong.tokens.base import Tokenizer
 from lifelong.tokens.building import CacheBuild
@@ -65,7 +67,7 @@ def default_name(sources: Sequence[DataSource]) -> str:
     """Return the name of a lone source's file or folder; raises LifelongError where there are several."""
     if len(sources) > 1:
         raise LifelongError("several sources have no common name", fix="Name the cache with --name.")
-    stem = Path(str(sources[0].path).removeprefix("hf:")).expanduser().resolve().stem
+    stem = Path(str(sources[0].path).removeprefix(HUB_PREFIX)).expanduser().resolve().stem
     return "".join(letter if letter.isalnum() or letter in "._-" else "-" for letter in stem).strip(".-_") or "text"
 
 
@@ -76,12 +78,18 @@ def source_hash(sources: Sequence[DataSource]) -> str:
         path = Path(source.path).expanduser()
         if is_prepared(path):
             lines = [f"prepared\0{sha256_file(path / MANIFEST)}"]
-        elif str(source.path).startswith("hf:"):
-            lines = [str(source.path)]
+        elif str(source.path).startswith(HUB_PREFIX):
+            lines = [str(source.path), *_local_copies(str(source.path).removeprefix(HUB_PREFIX))]
         else:
             lines = [f"{file.name}\0{file.kind}\0{sha256_file(file.path)}" for file in list_files(source).files]
-        digest.update(sha256_bytes("\n".join([str(source.kind), *lines]).encode()).encode())
+        digest.update(sha256_bytes("\n".join([f"{source.kind}\0{source.delimiter}", *lines]).encode()).encode())
     return digest.hexdigest()
+
+
+def _local_copies(name: str) -> list[str]:
+    folder = Path(os.environ.get(LOCAL_COPIES) or os.devnull) / name.partition(":")[0]
+    files = sorted(path for path in folder.rglob("*") if path.is_file())
+    return [f"{path.relative_to(folder).as_posix()}\0{sha256_file(path)}" for path in files]
 
 
 class _NamedBuild:

@@ -138,14 +138,14 @@ class Loader:
 
     def _make_block(self, block: int) -> tuple[Ids, Ids]:
         """Return for each row of a block its source, and how many rows of that source came before it in the block."""
-        which = np.repeat(np.arange(len(self.shares)), self.shares)[_permutation(BLOCK, self.seed, block, 0)]
+        which = np.repeat(np.arange(len(self.shares)), self.shares)[permutation(BLOCK, self.seed, block, 0)]
         rank = np.empty(BLOCK, dtype=np.int64)
         for source, share in enumerate(self.shares):
             rank[which == source] = np.arange(share)
         return which, rank
 
     def _make_order(self, source: int, epoch: int) -> Ids:
-        return _permutation(len(self.sources[source]), self.seed, epoch, source + 1)
+        return permutation(len(self.sources[source]), self.seed, epoch, source + 1)
 
 
 def _shares(weights: Sequence[float]) -> list[int]:
@@ -160,7 +160,7 @@ def _shares(weights: Sequence[float]) -> list[int]:
     return shares
 
 
-def _permutation(size: int, *key: int) -> Ids:
+def permutation(size: int, *key: int) -> Ids:
     """Return a permutation of ``size`` that depends on the key alone.
 
     Sorting by a hash instead of numpy's shuffle: numpy does not promise the same stream in its next version, and a run

@@ -15,6 +15,7 @@ from lifelong.text.corpus import Corpus
 from lifelong.text.document import DataSource, Document
 from lifelong.text.memory import SLICE_BYTES
 from lifelong.tokens.base import Tokenizer
+from lifelong.tokens.building import build_cache
 from lifelong.tokens.decoding import decode_documents
 from lifelong.tokens.mixture import NamedCache, list_caches, open_mixture
 from lifelong.tokens.shards import TokenCache, is_cache, open_cache
@@ -79,6 +80,24 @@ def corpus_of(caches: Sequence[NamedCache], tokenizer: Tokenizer, settings: Trai
         progress.note("note: the caches have no val split, so nothing is measured while training")
     train = list(chain.from_iterable(remembered))
     return Corpus(train=train, gate=held_out["val"], test=held_out["test"], report={"warnings": []})
+
+
+def cache_text(documents: Sequence[Document], tokenizer: Tokenizer, folder: Path) -> list[NamedCache]:
+    """Cache a run's own text, one cache for each weight that its sources have.
+
+    A source of weight 2 is seen twice as often, token for token, as one of weight 1.
+    """
+    weights = sorted({document.weight for document in documents})
+    for weight in weights:
+        chosen = (document for document in documents if document.weight == weight)
+        build_cache(chosen, tokenizer, folder / f"train@{weight:g}")
+    return reopen_text(folder, tokenizer)
+
+
+def reopen_text(folder: Path, tokenizer: Tokenizer) -> list[NamedCache]:
+    """Open what `cache_text` built."""
+    caches = {float(path.name.partition("@")[2]): open_cache(path, tokenizer) for path in folder.glob("train@*")}
+    return [NamedCache(f"weight {weight:g}", cache, weight * cache.tokens) for weight, cache in sorted(caches.items())]
 
 
 def _train_of(path: Path) -> Path | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -68,6 +69,7 @@ class Job:
     replayed: list[tuple[RowSource, float]]
     loader: Loader
     bf16: bool
+    cached: bool  # the caches are the user's, not made of the run's own text
 
     @property
     def domain(self) -> str:
@@ -101,7 +103,9 @@ class Job:
         rows = steps * self.settings.batch_size * self.settings.gradient_accumulation_steps
         planned = rows * (1.0 - sum(share for _, share in self.replayed)) / rows_per_token
         weights = {item.name: item.weight for item in self.caches}
-        mixture = plan_mixture(sizes, weights, max(1, round(planned)), max_epochs=self.settings.data.max_epochs)
+        # The text of a run is repeated as often as its epochs say.
+        limit = self.settings.data.max_epochs if self.cached else math.inf
+        mixture = plan_mixture(sizes, weights, max(1, round(planned)), max_epochs=limit)
         self.caches = [replace(item, weight=mixture.shares[item.name]) for item in self.caches]
         self.loader = _loader(self.settings, self.caches, self.sources, self.replayed)
         return mixture
@@ -150,8 +154,8 @@ def assemble(
             progress.note("note: there is no replay memory yet, so nothing is replayed")
     sources: list[RowSource] = [kind(item.cache, length) for item in caches]
     loader = _loader(settings, caches, sources, replayed)
-    bf16 = precision == "bf16"
-    return Job(out, run, settings, corpus, model, tokenizer, caches, sources, replayed, loader, bf16)
+    bf16, cached = precision == "bf16", not caches[0].cache.path.is_relative_to(run.path)
+    return Job(out, run, settings, corpus, model, tokenizer, caches, sources, replayed, loader, bf16, cached)
 
 
 def _loader(

@@ -22,14 +22,13 @@ from lifelong.settings.presets import load_preset
 from lifelong.settings.train import TrainSettings
 from lifelong.text.corpus import Corpus, open_corpus
 from lifelong.text.document import DataSource
+from lifelong.text.prepared import is_prepared
 from lifelong.tokens.base import Tokenizer
-from lifelong.tokens.building import build_cache
 from lifelong.tokens.decoding import tokenizer_of
 from lifelong.tokens.loading import load_tokenizer
 from lifelong.tokens.mixture import NamedCache
-from lifelong.tokens.shards import open_cache
-from lifelong.tokens.tokenizer import BPETokenizer
-from lifelong.train.cached import corpus_of, open_caches
+from lifelong.tokens.training import BESIDE, train_tokenizer
+from lifelong.train.cached import cache_text, corpus_of, open_caches, reopen_text
 from lifelong.train.checkpoint import newest_checkpoint, restore
 from lifelong.train.drive import Drive
 from lifelong.train.folder import RunFolder
@@ -85,7 +84,7 @@ def train(
         if tokenizer is not None and load_tokenizer(tokenizer).fingerprint != words.fingerprint:
             raise LifelongError(f"the tokenizer is not the one of the model in {start}", where=str(tokenizer))
     else:
-        words = load_tokenizer(tokenizer) if tokenizer is not None else _new_words(caches, corpus)
+        words = load_tokenizer(tokenizer) if tokenizer is not None else _new_words(caches, corpus, data)
         model = Transformer(load_preset(settings.preset).config(vocab_size=words.vocab_size)).to(device)
     with contextlib.ExitStack() as stack:
         if dry_run:
@@ -100,7 +99,7 @@ def train(
         if caches:
             corpus = corpus_of(caches, words, settings)
         else:
-            caches = [NamedCache("text", build_cache(corpus.train, words, run.path / "cache" / "train"), 1.0)]
+            caches = cache_text(corpus.train, words, run.path / "cache")
         job = assemble(out, run, settings, corpus, model, words, caches, pick_precision(device, settings.precision))
         steps, facts = _decide(job, data)
         if dry_run:
@@ -137,7 +136,7 @@ def resume(run: Path) -> TrainResult:
             corpus = corpus_of(caches, words, settings)
         else:
             corpus = _read(facts["data"], settings)
-            caches = [NamedCache("text", open_cache(folder.path / "cache" / "train", words), 1.0)]
+            caches = reopen_text(folder.path / "cache", words)
         job = assemble(out, folder, settings, corpus, model, words, caches, facts["precision"])
         job.mix(facts["steps"])
         if facts["compile"].startswith("on"):
@@ -168,11 +167,15 @@ def _read(data: list[str], settings: TrainSettings) -> Corpus:
     return corpus
 
 
-def _new_words(caches: list[NamedCache], corpus: Corpus) -> Tokenizer:
+def _new_words(caches: list[NamedCache], corpus: Corpus, data: list[str]) -> Tokenizer:
+    """Return the tokenizer of the caches, or the one that `prepare` left with its data, or a new one."""
     if caches:
         return tokenizer_of(caches[0].cache)
-    progress.note("No tokenizer was given: training one with 8000 tokens on this text.")
-    return BPETokenizer().train(document.text for document in corpus.train)
+    beside = [Path(DataSource.parse(item).path).expanduser() / BESIDE for item in data]
+    if len(found := [place for place in beside if is_prepared(place.parent) and place.is_dir()]) == 1:
+        return load_tokenizer(found[0])
+    progress.note("No tokenizer was given: training one on this text.")
+    return train_tokenizer(corpus.train)
 
 
 def _decide(job: Job, data: list[str]) -> tuple[int, dict[str, Any]]:
@@ -225,7 +228,7 @@ def _drive(job: Job, plan: Plan, *, start: int, before: Score | None) -> TrainRe
         run=job.run,
         label=_LABELS[job.settings.phase],
         bytes_per_token=job.bytes_per_token,
-        measure=job.measure if job.corpus.gate else None,
+        measure=job.measure if len(job.corpus.gate) else None,
         measure_every=every,
         write_model=lambda place: write_model_files(job.model, job.tokenizer, place),
         checkpoint_minutes=job.settings.checkpoint.every_minutes,

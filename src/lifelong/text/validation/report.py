@@ -105,6 +105,11 @@ class Findings:
         if room > 0 and (seen < 2 or not kind):
             finding.examples.append(Example(*(item if isinstance(item, str) else item() for item in (where, snippet))))
 
+    @property
+    def has_errors(self) -> bool:
+        """Whether one of them is an error."""
+        return any(finding.severity == "error" for finding in self.by_rule.values())
+
     def report(self, facts: dict[str, Any]) -> ValidationReport:
         """Return the report: errors and warnings, the most frequent first."""
         ranked = sorted(self.by_rule.values(), key=lambda finding: (-finding.count, finding.rule))
