@@ -75,7 +75,7 @@ def test_memory_is_bounded(kind: str, tmp_path: Path) -> None:
         "one line": ("", "word " * 500, ""),
         "rows": ("", row + "\n", ""),
         "array": ("[" + row, ",\n" + row, "]"),
-        "csv": ("text\n", '"' + "word\n" * 400 + '"\n', ""),
+        "csv": ("text\n", '"' + ("word " * 50 + "\n") * 8 + '"\n', ""),
     }
     first, block, last = blocks[kind]
     size = 0

@@ -17,9 +17,11 @@ if TYPE_CHECKING:
 STREAM_ABOVE = 1 << 20  # characters: a longer text comes as pieces
 PIECE = 4_000  # bytes of one piece, as `cleaning.cut` makes them
 _LONGEST = 1 << 16  # characters: a paragraph beyond this is torn, so that memory stays bounded
-# After blank lines, also such as hold white space; in code only before what stands at the margin.
-_BREAK = re.compile(r"\n(?:[ \t]*\r?\n)+(?=[ \t]*[^\s])")
-_CODE_BREAK = re.compile(r"\n(?:[ \t]*\r?\n)+(?=\S)")
+# After blank lines, also such as hold white space; in code only before what stands at the margin. Possessive, and begun
+# only after a character, so that a megabyte of blank lines is passed once and not once for each of them.
+_BLANK = r"(?<=[^ \t\r\n])[ \t]*+\r?\n(?:[ \t]*+\r?\n)++"
+_BREAK = re.compile(_BLANK + r"(?=[ \t]*+[^ \t\r\n])")
+_CODE_BREAK = re.compile(_BLANK + r"(?=[^ \t\r\n])")
 _FRONT_MATTER = re.compile(r"\A(---|\+\+\+)[ \t]*\r?\n(.*?)(?:^)\1[ \t]*(?:\r?\n|\Z)", re.DOTALL | re.MULTILINE)
 _FRONT_MATTER_LIMIT = 1 << 16
 
@@ -71,7 +73,7 @@ def pieces(chunks: Iterable[str], *, code: bool) -> Iterator[str]:
             yield buffer[start:end]
             start = end
         buffer = buffer[start:]
-        searched = len(buffer.rstrip())  # a break needs the character after it
+        searched = max(0, len(buffer.rstrip(" \t\r\n")) - 1)  # a break needs the characters around it
     if buffer:
         yield buffer
 

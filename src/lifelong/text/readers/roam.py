@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 _ID = r"[A-Za-z0-9_-]{6,64}"
 _REFERENCE = re.compile(rf"\(\(({_ID})\)\)")
 _EMBED = re.compile(rf"\{{\{{\s*(?:\[\[)?embed(?:-path|-children)?(?:\]\])?:?\s*\(\(({_ID})\)\)\s*\}}\}}")
-_ALIAS = re.compile(rf"\[([^\]\n]+)\]\((?:\[\[[^\n]*?\]\]|\(\({_ID}\)\))\)")
+_ALIAS = re.compile(rf"\[([^\[\]\n]+)\]\((?:\[\[[^\n]{{1,200}}?\]\]|\(\({_ID}\)\))\)")
 _LINK = re.compile(r"\[\[([^\[\]\n]+)\]\]")
 _TASK = re.compile(r"\{\{\s*\[\[(TODO|DONE)\]\]\s*\}\}")
 _BULLET = re.compile(r"(?P<indent>[ \t]*)[-*+][ \t]+(?P<text>.*)")
@@ -30,6 +30,7 @@ _ATTRIBUTE = re.compile(r"(?P<key>[^\s:`\[\]()][^:`\n\[\]()]{0,60}|\[\[[^\[\]\n]
 _OWN_ID = re.compile(rf"[ \t]*(?:[-*+][ \t]+)?id:: *(?P<id>{_ID})[ \t]*")
 _TRAILING_ID = re.compile(rf"[ \t]\^(?P<id>{_ID})[ \t]*$")
 _FENCE = re.compile(r"[ \t]*(?:[-*+][ \t]+)?(`{3,}|~{3,})")
+_ROOM = 1 << 20  # characters of other blocks in one page: blocks of blocks of blocks grow fast
 _NOTE = "block references that lead nowhere"
 
 
@@ -90,7 +91,7 @@ def read_roam(file: SourceFile, report: OnProblem) -> Iterator[Document]:
 
 class _Page:
     def __init__(self, blocks: Blocks) -> None:
-        self.blocks, self.lost = blocks, 0
+        self.blocks, self.lost, self.room = blocks, 0, _ROOM
         self.links: set[str] = set()
         self.attributes: dict[str, str] = {}
 
@@ -142,7 +143,8 @@ class _Page:
 
     def _block(self, found: re.Match[str], depth: int) -> str:
         block = self.blocks.get(found[1]) if depth < 4 else None
-        if block is None:
+        if block is None or len(block) > self.room:
             self.lost += 1
             return found[0]
+        self.room -= len(block)
         return self.plain(block, depth + 1)
