@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 ROW_LIMIT = 64 << 20  # bytes: no honest row is longer, and one that is must not exhaust memory
 _CHUNK = 1 << 18
 # A compressed file is refused once it has grown beyond both: text shrinks to a tenth, a bomb to a thousandth.
-_BOMB_BYTES, _BOMB_RATIO = 64 << 20, 250
+_BOMB_BYTES, _BOMB_RATIO = 32 << 20, 250
 # zstd packs 128 kB into 4 bytes at worst, so that this much input grows to at most 32 MB at once.
 _ZSTD_PIECE = 1 << 10
 _BOM = b"\xef\xbb\xbf"
