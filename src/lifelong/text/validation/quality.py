@@ -37,6 +37,7 @@ _DUPLICATE_NGRAMS = {5: 0.30, 6: 0.28, 7: 0.26, 8: 0.24, 9: 0.22, 10: 0.20}
 _SYMBOLS_PER_WORD = 0.1
 _BULLET_LINES = 0.9
 _ELLIPSIS_LINES = 0.3
+_FEWEST_LINES = 10  # of which a share is one
 _WORDS_WITH_LETTERS = 0.8
 _MEAN_WORD_LENGTH = 10
 _BULLETS = "-*•‣–·"
@@ -126,11 +127,12 @@ def symbol_ratios(words: list[str], counts: Counter[str], text: str) -> str | No
     if hashes + dots > _SYMBOLS_PER_WORD * len(words):
         return f"{(hashes + dots) / len(words):.2f} hash signs and ellipses per word (at most {_SYMBOLS_PER_WORD})"
     lines = text.count("\n") - text.count("\n\n") + 1
-    if sum(map(text.count, _BULLETS)) > _BULLET_LINES * lines:  # else there cannot be as many lines that begin so
+    many = lines >= _FEWEST_LINES
+    if many and sum(map(text.count, _BULLETS)) > _BULLET_LINES * lines:  # else there cannot be as many lines that begin so
         bullets = len(_BULLET.findall(text))
         if bullets > _BULLET_LINES * lines:
             return f"{bullets / lines:.0%} of the lines are list items (at most {_BULLET_LINES:.0%})"
-    if dots > _ELLIPSIS_LINES * lines:
+    if many and dots > _ELLIPSIS_LINES * lines:
         trailing = len(_ELLIPSIS.findall(text))
         if trailing > _ELLIPSIS_LINES * lines:
             return f"{trailing / lines:.0%} of the lines end in an ellipsis (at most {_ELLIPSIS_LINES:.0%})"
