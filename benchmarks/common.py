@@ -65,12 +65,18 @@ class RandomRows:
     def __len__(self) -> int:
         return self.count
 
-    def row(self, index: int) -> tuple[Any, Any, None]:
-        """Return ids and labels, each (time,) int64."""
+    @property
+    def tokens_per_row(self) -> float:
+        """Tokens in a row."""
+        return float(self.sequence_length)
+
+    def rows(self, indices: Any) -> tuple[Any, Any, None]:
+        """Return ids and labels, each (rows, time) int64."""
         import numpy as np
 
-        tokens = np.random.default_rng(index).integers(0, self.vocab, self.sequence_length + 1, dtype=np.int64)
-        return tokens[:-1], tokens[1:], None
+        shape = len(indices), self.sequence_length + 1
+        tokens = np.random.default_rng(indices).integers(0, self.vocab, shape, dtype=np.int64)
+        return tokens[:, :-1].copy(), tokens[:, 1:].copy(), None
 
 
 def library_corpus(work: Path, limit: int) -> Corpus:

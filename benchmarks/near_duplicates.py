@@ -18,7 +18,8 @@ from common import machine, print_table, write_json
 
 from lifelong.text import DataSource, read_sources
 from lifelong.text.cutting import cut
-from lifelong.text.duplicates import SHINGLE, THRESHOLD, NearDuplicates
+from lifelong.text.document import SIMILAR
+from lifelong.text.duplicates import SHINGLE, NearDuplicates
 
 _KINDS = ("replaced", "mixed")
 
@@ -52,7 +53,7 @@ def main() -> None:
     parser.add_argument("--documents", type=int, default=3000)
     parser.add_argument("--edits", type=float, default=0.05, help="share of words changed")
     parser.add_argument("--similar", type=float, default=0.7, help="true similarity of a pair that counts as right")
-    parser.add_argument("--thresholds", type=float, nargs="+", default=[0.7, 0.75, THRESHOLD])
+    parser.add_argument("--thresholds", type=float, nargs="+", default=[0.7, 0.75, SIMILAR])
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the results here")
     options = parser.parse_args()
     pieces = [p.text for d in read_sources([DataSource(f) for f in options.data]) for p in cut(d) if p.bytes > 500]

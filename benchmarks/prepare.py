@@ -91,9 +91,8 @@ def near(data: str, work: str) -> None:
 
 def whole(data: str, work: str) -> None:
     """Everything `lifelong prepare` does, validation and tokenizer included."""
-    from lifelong.tokens.dataset import prepare_dataset
-
     from lifelong.settings.prepare import PrepareSettings
+    from lifelong.tokens.dataset import prepare_dataset
 
     prepare_dataset([data], Path(work) / "out", PrepareSettings())
 

@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     from lifelong.settings.model import ModelConfig
     from lifelong.settings.train import TrainSettings
     from lifelong.text import DataSource, prepare
+    from lifelong.text.texts import load_and_split_data
+    from lifelong.tokens.dataloaders import create_dataloaders
     from lifelong.tokens.tokenizer import BPETokenizer
 
 _PLACES = {
@@ -25,6 +27,8 @@ _PLACES = {
     "LearnSettings": ("lifelong.settings.learn", "LearnSettings"),
     "ModelConfig": ("lifelong.settings.model", "ModelConfig"),
     "TrainSettings": ("lifelong.settings.train", "TrainSettings"),
+    "create_dataloaders": ("lifelong.tokens.dataloaders", "create_dataloaders"),
+    "load_and_split_data": ("lifelong.text.texts", "load_and_split_data"),
     "load_model": ("lifelong.model.directory", "load_model"),
     "prepare": ("lifelong.text", "prepare"),
 }
@@ -37,6 +41,8 @@ __all__ = [
     "ModelConfig",
     "TrainSettings",
     "__version__",
+    "create_dataloaders",
+    "load_and_split_data",
     "load_model",
     "prepare",
 ]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import inspect
+import itertools
 from collections import Counter
 from pathlib import Path
 
@@ -16,9 +17,9 @@ from hypothesis import strategies as st
 from lifelong.errors import LifelongError
 from lifelong.text import Document
 from lifelong.tokens import BPETokenizer, ChatSource, Loader, WindowSource, build_cache
-from lifelong.tokens.loader import BLOCK, _permutation, _shares
-from lifelong.tokens.rows import Row
-from lifelong.tokens.shards import TokenCache
+from lifelong.tokens.loader import BLOCK, _shares, permutation
+from lifelong.tokens.rows import Rows, RowSource
+from lifelong.tokens.shards import Ids, TokenCache
 
 _SOURCE = inspect.getsource(argparse)
 _TOKENIZER = BPETokenizer(vocab_size=500).train([_SOURCE])
@@ -27,21 +28,30 @@ _TOKENIZER = BPETokenizer(vocab_size=500).train([_SOURCE])
 class Numbered:
     """Rows that say which they are: source * 100000 + index."""
 
-    def __init__(self, source: int, rows: int, sequence_length: int = 4) -> None:
-        self.source, self.rows, self.sequence_length = source, rows, sequence_length
+    def __init__(self, source: int, count: int, sequence_length: int = 4) -> None:
+        self.source, self.count, self.sequence_length = source, count, sequence_length
 
     def __len__(self) -> int:
-        return self.rows
+        return self.count
 
-    def row(self, index: int) -> Row:
-        ids = np.full(self.sequence_length, self.source * 100_000 + index, dtype=np.int64)
+    @property
+    def tokens_per_row(self) -> float:
+        return float(self.sequence_length)
+
+    def rows(self, indices: Ids) -> Rows:
+        ids = np.repeat(self.source * 100_000 + indices[:, None], self.sequence_length, axis=1)
         return ids, ids, None
+
+
+def _row(source: RowSource, index: int) -> tuple[Ids, Ids, Ids | None]:
+    ids, labels, segments = source.rows(np.array([index]))
+    return ids[0], labels[0], None if segments is None else segments[0]
 
 
 @pytest.fixture(scope="module")
 def text_cache(tmp_path_factory: pytest.TempPathFactory) -> TokenCache:
     documents = [Document(_SOURCE[at : at + 500], "a", "a") for at in range(0, 20_000, 500)]
-    return build_cache(documents, _TOKENIZER, tmp_path_factory.mktemp("text") / "c", shard_tokens=999)
+    return build_cache(documents, _TOKENIZER, tmp_path_factory.mktemp("text") / "c", shard_bytes=1998)
 
 
 def _chats(count: int) -> list[Document]:
@@ -55,16 +65,23 @@ def _chats(count: int) -> list[Document]:
 @pytest.mark.parametrize("length", [1, 7, 64, 1000])
 def test_windows_predict_every_token_once(text_cache: TokenCache, length: int) -> None:
     source = WindowSource(text_cache, length)
-    everything = text_cache.read(0, text_cache.tokens).tolist()
     labels: list[int] = []
     for index in range(len(source)):
-        ids, row_labels, segments = source.row(index)
+        ids, row_labels, segments = _row(source, index)
         assert ids.shape == row_labels.shape == (length,)
         assert segments is None
         labels += [label for label in row_labels.tolist() if label != -100]
         for t in range(length - 1):
             assert row_labels[t] in (-100, ids[t + 1])
-    assert labels == everything[1:]
+    assert len(labels) == text_cache.tokens - 1
+    assert _documents(labels) == _documents(text_cache.read(1, text_cache.tokens).tolist())
+
+
+def _documents(labels: list[int]) -> Counter[tuple[int, ...]]:
+    """The documents in a stretch of ids, whatever their order."""
+    assert labels[-1] == _TOKENIZER.eos_id
+    ends = [at for at, token in enumerate(labels) if token == _TOKENIZER.eos_id]
+    return Counter(tuple(labels[a + 1 : b]) for a, b in itertools.pairwise([-1, *ends]))
 
 
 def test_less_text_than_one_sequence(text_cache: TokenCache) -> None:
@@ -76,10 +93,10 @@ def test_less_text_than_one_sequence(text_cache: TokenCache) -> None:
 @pytest.mark.parametrize("length", [24, 50, 200])
 def test_packed_conversations(tmp_path: Path, length: int) -> None:
     documents = _chats(60)
-    source = ChatSource(build_cache(documents, _TOKENIZER, tmp_path / "c", shard_tokens=100), length)
+    source = ChatSource(build_cache(documents, _TOKENIZER, tmp_path / "c", shard_bytes=200), length)
     found: Counter[tuple[int, ...]] = Counter()
     for index in range(len(source)):
-        ids, labels, segments = source.row(index)
+        ids, labels, segments = _row(source, index)
         assert segments is not None
         assert (ids[segments == -1] == _TOKENIZER.pad_id).all()
         assert (labels[segments == -1] == -100).all()
@@ -99,7 +116,7 @@ def test_packed_conversations(tmp_path: Path, length: int) -> None:
     assert found == wanted
     longer = sum(len(_TOKENIZER.encode_chat(document.messages or ())[0]) - 1 > length for document in documents)
     assert source.truncated + source.skipped == longer
-    filled = sum(int((source.row(index)[2] != -1).sum()) for index in range(len(source)))  # type: ignore[union-attr]
+    filled = sum(int((_row(source, index)[2] != -1).sum()) for index in range(len(source)))  # type: ignore[union-attr]
     assert filled > 0.75 * len(source) * length
 
 
@@ -155,27 +172,23 @@ def test_resuming_anywhere_gives_the_same_rows(
 def test_each_epoch_shows_every_row_once(weights: list[float], seed: int) -> None:
     sources = [(Numbered(number, 40 + 7 * number), weight) for number, weight in enumerate(weights)]
     loader = Loader(sources, batch_size=8, seed=seed)
-    seen: dict[tuple[int, int], list[int]] = {}
-    for sample in range(3 * BLOCK):
-        source, epoch, index = loader.locate(sample)
-        seen.setdefault((source, epoch), []).append(index)
-    last = {source: max(epoch for which, epoch in seen if which == source) for source, _ in seen}
-    for (source, epoch), rows in seen.items():
-        assert len(set(rows)) == len(rows)
-        if epoch < last[source]:
-            assert len(rows) == len(sources[source][0])
-    shares = Counter(loader.locate(sample)[0] for sample in range(BLOCK))
-    assert [shares[number] for number in range(len(weights))] == loader.shares
+    drawn = loader.rows(0, 3 * BLOCK).input_ids[:, 0].tolist()
+    for number, (source, _) in enumerate(sources):
+        rows = [value - number * 100_000 for value in drawn if value // 100_000 == number]
+        for start in range(0, len(rows), len(source)):
+            epoch = rows[start : start + len(source)]
+            assert len(set(epoch)) == len(epoch)  # so that a full epoch has every row
+        assert sum(value // 100_000 == number for value in drawn[:BLOCK]) == loader.shares[number]
 
 
 def test_orders_differ_by_epoch_source_and_seed() -> None:
-    orders = [tuple(_permutation(50, *key)) for key in [(0, 0, 1), (0, 1, 1), (0, 0, 2), (1, 0, 1)]]
+    orders = [tuple(permutation(50, *key)) for key in [(0, 0, 1), (0, 1, 1), (0, 0, 2), (1, 0, 1)]]
     assert len(set(orders)) == 4
     assert all(sorted(order) == list(range(50)) for order in orders)
     # Frozen: a run must find its rows again after any upgrade.
-    assert _permutation(8, 1, 2, 3).tolist() == [7, 6, 4, 1, 3, 2, 0, 5]
+    assert permutation(8, 1, 2, 3).tolist() == [7, 6, 4, 1, 3, 2, 0, 5]
     # Fair: over many seeds every row is first about equally often.
-    first = Counter(int(_permutation(8, seed, 0, 1)[0]) for seed in range(4000))
+    first = Counter(int(permutation(8, seed, 0, 1)[0]) for seed in range(4000))
     assert all(abs(count - 500) < 5 * 21 for count in first.values())
 
 

@@ -29,9 +29,9 @@ def _chat(question: str, answer: str) -> Document:
     return Document(f"{question}\n{answer}", "a.jsonl", "a.jsonl", "chat", messages=messages)
 
 
-@pytest.mark.parametrize("shard_tokens", [97, 10_000, 2**26])
-def test_text_round_trip(tmp_path: Path, shard_tokens: int) -> None:
-    build_cache(map(_text, _TEXTS), _TOKENIZER, tmp_path / "c", shard_tokens=shard_tokens)
+@pytest.mark.parametrize("shard_bytes", [97, 3000, 2**26])
+def test_text_round_trip(tmp_path: Path, shard_bytes: int) -> None:
+    build_cache(map(_text, _TEXTS), _TOKENIZER, tmp_path / "c", shard_bytes=shard_bytes)
     cache = open_cache(tmp_path / "c", _TOKENIZER)
     wanted = [0] + [token for text in _TEXTS for token in [*_TOKENIZER.encode(text), 0]]
     assert cache.read(0, cache.tokens).tolist() == wanted
@@ -49,7 +49,7 @@ def test_text_round_trip(tmp_path: Path, shard_tokens: int) -> None:
 
 def test_chat_mask(tmp_path: Path) -> None:
     documents = [_chat(f"What is {n}?", f"It is {n}.") for n in range(50)]
-    cache = build_cache([_text("Some text first."), *documents], _TOKENIZER, tmp_path / "c", shard_tokens=64)
+    cache = build_cache([_text("Some text first."), *documents], _TOKENIZER, tmp_path / "c", shard_bytes=128)
     assert cache.has_mask
     start, stop = (int(value) for value in cache.starts[1:3])
     ids, trained = _TOKENIZER.encode_chat(documents[0].messages or ())
@@ -78,8 +78,11 @@ def test_damage_is_noticed(tmp_path: Path) -> None:
     (out / "shard_00000.bin").unlink()
     with pytest.raises(LifelongError, match="the file is missing"):
         open_cache(out)
-    (out / "meta.json").write_text(json.dumps({"dtype": "<u2"}))
+    (out / "meta.json").write_text(json.dumps({"format": 2, "dtype": "<u2"}))
     with pytest.raises(LifelongError, match=r"meta\.json lacks"):
+        open_cache(out)
+    (out / "meta.json").write_text(json.dumps({"dtype": "<u2"}))
+    with pytest.raises(LifelongError, match="not of format 2"):
         open_cache(out)
 
 

@@ -23,6 +23,7 @@ _VERBS: dict[Group, dict[str, tuple[str, str]]] = {
         "prepare": ("prepare:prepare", "Read, clean, deduplicate and split text."),
         "validate": ("validate:validate", "Check the quality of text: errors, warnings, facts."),
         "tokenizer": ("tokenizer:app", "Train a tokenizer, or show one."),
+        "cache": ("cache:app", "Build token caches, show them, plan a mixture of them."),
         "presets": ("presets:presets", "Shapes of models, and what they cost."),
         "train": ("train:train", "Train a model on text, or train further what --out holds."),
         "resume": ("resume:resume", "Go on exactly where an interrupted run stopped."),

@@ -96,6 +96,8 @@ def _flag(settings: type[Settings], path: str, field: FieldInfo) -> inspect.Para
     # The default is always None here: what the user did not give must not hide what the file says.
     annotated: Any = Annotated  # made at run time: nothing for a type checker to read
     kind: Any = field.annotation
+    if "dict[" in str(kind):  # pairs, such as NAME=WEIGHT, that the settings read
+        kind, parameter = list[str], Parameter.combine(parameter, Parameter(consume_multiple=True))
     annotation = annotated[kind | None, parameter]
     name = path.replace(".", "__")
     return inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=annotation)

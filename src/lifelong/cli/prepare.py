@@ -20,36 +20,46 @@ def prepare(
     dry_run: DryRun = False,
     as_json: AsJson = False,
 ) -> None:
-    """Read, clean, deduplicate and split text, and say what was kept and dropped."""
-    from lifelong import text
-    from lifelong.progress import task
+    """Read, check, clean, deduplicate and split text, train its tokenizer, and say what was changed and dropped."""
+    from lifelong.tokens.dataset import prepare_dataset
 
-    options: dict[str, Any] = {
-        "domain": settings.domain or "",
-        "seed": settings.seed,
-        "fractions": settings.fractions,
-        "split_by": settings.split_by,
-        "min_chars": settings.min_chars,
-    }
-    with task("Reading") as shown:
-        if dry_run:
-            corpus = text.build_corpus(sources, **options, progress=shown)
-        else:
-            corpus = text.prepare(sources, out, **options, progress=shown)
-    result = {"out": None if dry_run else str(out), **corpus.report}
+    report = prepare_dataset(sources, out, settings, dry_run=dry_run)
+    result = {"out": None if dry_run else str(out), **report}
 
     def show() -> None:
-        for entry in corpus.report["sources"]:
-            print(f"{entry['path']}: {entry['kept']:,} of {entry['read']:,} documents kept")
-            for reason, dropped in entry["dropped"].items():
-                print(f"  dropped, {reason}: {dropped['count']:,} (such as {dropped['examples'][0]})")
-            for reason, skipped in entry["skipped_files"].items():
-                print(f"  files skipped, {reason}: {skipped['count']:,} (such as {skipped['examples'][0]})")
-        for warning in corpus.report["warnings"]:
+        for entry in report["sources"]:
+            _show_source(entry)
+        lengths = report.get("lengths", {})
+        longer = f"longer than {report['lengths']['max_length']} tokens" if lengths else ""
+        _show_counts(longer, {key: found for key, found in lengths.items() if key != "max_length"}, "documents", "")
+        for finding in report["validation"]["warnings"]:
+            first = finding["examples"][0] if finding["examples"] else None
+            print(
+                f"check: {finding['title']}: {finding['count']:,}" + (f" (such as {first['where']})" if first else "")
+            )
+        for warning in report["warnings"]:
             print(f"note: {warning}")
-        for name in ("train", "gate", "test"):
-            documents = corpus.split(name)
-            print(f"{name:<5}  {len(documents):>8,} documents  {spell_bytes(sum(d.bytes for d in documents)):>9}")
+        print()
+        for name, facts in report["splits"].items():
+            tokens = f"  {facts['tokens']:>11,} tokens" if "tokens" in facts else ""
+            print(f"{name:<5}  {facts['documents']:>8,} documents  {spell_bytes(facts['bytes']):>9}{tokens}")
+        if "tokenizer" in report:
+            print(f"tokenizer  {report['tokenizer']['vocab_size']:,} tokens")
         print("Nothing was written (--dry-run)." if dry_run else f"Written to {out}")
 
     emit(result, as_json=as_json, show=show)
+
+
+def _show_source(entry: dict[str, Any]) -> None:
+    print(f"{entry['path']}: {entry['kept']:,} documents kept of {entry['read']:,} read")
+    if entry["cut"]["documents"]:
+        print(f"  cut: {entry['cut']['documents']:,} long texts into {entry['cut']['pieces']:,} documents")
+    _show_counts("changed", entry["changed"], "times")
+    _show_counts("dropped", entry["dropped"], "documents")
+    _show_counts("noted", entry["notes"], "times")
+    _show_counts("files skipped", entry["skipped_files"], "files")
+
+
+def _show_counts(title: str, counts: dict[str, Any], what: str, indent: str = "  ") -> None:
+    for reason, found in counts.items():
+        print(f"{indent}{title}, {reason}: {found['count']:,} {what} (such as {found['examples'][0]})")

@@ -7,14 +7,22 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
-from lifelong.cli.common import AsJson, DryRun, Sources, configurable, emit
+from lifelong.cli.common import AsJson, DryRun, configurable, emit
 from lifelong.settings.train import TrainSettings
 
 
 @configurable(TrainSettings)
 def train(
     *,
-    data: Sources,
+    data: Annotated[
+        list[str] | None,
+        Parameter(
+            consume_multiple=True,
+            negative=(),
+            help="PATH[:KIND][@WEIGHT] of files, folders, globs; a prepared directory; or token caches. "
+            "Not needed with --cache-dir.",
+        ),
+    ] = None,
     out: Annotated[Path, Parameter(help="The model directory; a model that it holds is trained further.")],
     tokenizer: Annotated[Path | None, Parameter(help="A tokenizer (default: the model's, or a new one).")] = None,
     base: Annotated[Path | None, Parameter(help="Start from this model instead of a new one.")] = None,
@@ -28,5 +36,5 @@ def train(
     """Train a model on text; a model that --out holds already is trained further."""
     from lifelong.train.run import train as run
 
-    result = run(data, out, settings, tokenizer=tokenizer, base=base, fresh=fresh, dry_run=dry_run)
+    result = run(data or [], out, settings, tokenizer=tokenizer, base=base, fresh=fresh, dry_run=dry_run)
     emit(result.to_dict(), as_json=as_json)

@@ -14,13 +14,29 @@ from lifelong.settings.keys import FolderName, NamedSettings
 class PrepareSettings(NamedSettings):
     """Settings of ``lifelong prepare``."""
 
+    synonyms: ClassVar[dict[str, str]] = {"validation_fraction": "gate_fraction", "min_length": "min_chars"}
+
     domain: FolderName | None = Field(default=None, description="Name of this body of knowledge.")
+    format: str | None = Field(default=None, description="Kind of every source that names none (qa, chat, doc, ...).")
     gate_fraction: float = Field(default=0.1, ge=0, lt=1, description="Share of documents that decide on a lesson.")
     test_fraction: float = Field(default=0.1, ge=0, lt=1, description="Share of documents that only report.")
     split_by: Literal["path", "name"] = Field(
         default="path", description="Split by path, or by file name without suffix, wherever the file lies."
     )
     min_chars: int = Field(default=20, ge=0, description="Shorter documents are dropped.")
+    near_duplicates: float = Field(
+        default=0.8, ge=0, le=1, description="Similarity from which on a document is a copy of an earlier one; 0: off."
+    )
+    tokenizer: str = Field(
+        default="bpe", description="bpe or sentencepiece to train one on the train split, a directory, or none."
+    )
+    vocab_size: int = Field(default=8000, gt=0, description="Entries of its vocabulary, fewer where text is scarce.")
+    max_length: int | None = Field(default=None, gt=0, description="Tokens of a document at most; longer text is cut.")
+    over_long: Literal["truncate", "drop"] = Field(
+        default="truncate", description="What becomes of longer conversations: their first turns, or nothing."
+    )
+    plain_text: bool = Field(default=False, description="Write train.txt, val.txt and test.txt too.")
+    skip_bad: bool = Field(default=False, description="Leave out rows that cannot be read, instead of stopping.")
     seed: int = Field(default=0, ge=0, description="Seed of the split.")
 
     @model_validator(mode="after")

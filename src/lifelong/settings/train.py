@@ -8,6 +8,7 @@ from pydantic import BeforeValidator, Field
 
 from lifelong.settings.base import Settings
 from lifelong.settings.keys import FolderName, NamedSettings
+from lifelong.settings.mixing import MixSettings
 
 
 def _switch(value: Any) -> Any:
@@ -86,6 +87,10 @@ class TrainSettings(NamedSettings):
         "warmup_steps": "schedule.warmup_steps",
         "min_lr": "schedule.min_lr",
         "lr_scheduler": "schedule.kind",
+        "cache_dir": "data.cache_dir",
+        "mix": "data.mix",
+        "data.mix_pretrain": "data.mix",
+        "data.val_pretrain_source": "data.validation",
     }
 
     preset: str = Field(default="tiny", description="Shape of a new model: a name of `lifelong presets`, or a file.")
@@ -105,6 +110,7 @@ class TrainSettings(NamedSettings):
     precision: Precision = Field(default="auto", description="Type of matrix products; weights are always fp32.")
     compile: Switch = Field(default="auto", description="Compile the blocks; auto: where the run is long enough.")
     threads: int | None = Field(default=None, gt=0, description="CPU threads (default: all cores).")
+    data: MixSettings = Field(default_factory=MixSettings)
     optimizer: OptimizerSettings = Field(default_factory=OptimizerSettings)
     schedule: ScheduleSettings = Field(default_factory=ScheduleSettings)
     evaluation: EvaluationSettings = Field(default_factory=EvaluationSettings)

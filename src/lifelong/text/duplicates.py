@@ -10,8 +10,8 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
-# Finds 99% of 4 kB copies with one word in twenty replaced, and nothing else (benchmarks/near_duplicates.py).
-THRESHOLD = 0.8
+from lifelong.text.document import SIMILAR
+
 SHINGLE = 5
 # Characters. In a shorter text a few other words are another statement: "What is 2 + 3?" has no near duplicates.
 SHORTEST = 200
@@ -32,7 +32,7 @@ class NearDuplicates:
         threshold: the estimated Jaccard similarity from which on two texts are near duplicates.
     """
 
-    def __init__(self, threshold: float = THRESHOLD) -> None:
+    def __init__(self, threshold: float = SIMILAR) -> None:
         self.threshold = threshold
         self.keys: list[str] = []
         self._digests = np.empty((256, _VALUES), dtype=np.uint32)

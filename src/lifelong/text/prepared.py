@@ -5,12 +5,11 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import json
+from array import array
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any, BinaryIO, Self, overload
-
-import numpy as np
 
 from lifelong.errors import LifelongError
 from lifelong.files import atomic_directory, check_manifest, claim_output, directory_kind, read_json, write_json
@@ -55,8 +54,8 @@ class PreparedWriter:
         self._files[split].write(json.dumps(document.row(), ensure_ascii=False).encode("utf-8") + b"\n")
 
     def rewrite(self, change: Callable[[Document], Iterable[Document]]) -> None:
-        """Put other documents in the place of each; the counts of the report's splits follow."""
-        for split, name in FILES.items():
+        """Put other documents in the place of each, test first; the counts of the report's splits follow."""
+        for split, name in reversed(FILES.items()):
             self._files[split].close()
             old = self.folder / f"{name}.old"
             (self.folder / name).replace(old)
@@ -125,13 +124,10 @@ class StoredDocuments(Sequence[Document]):
 
     def __init__(self, file: Path, domain: str = "") -> None:
         self.file, self.domain = file, domain
-        ends = []
-        end = 0
+        self._starts = array("q", [0])
         with file.open("rb") as handle:
             for line in handle:
-                end += len(line)
-                ends.append(end)
-        self._starts = np.array([0, *ends], dtype=np.int64)
+                self._starts.append(self._starts[-1] + len(line))
 
     def __len__(self) -> int:
         return len(self._starts) - 1
@@ -153,7 +149,7 @@ class StoredDocuments(Sequence[Document]):
             return [self._at(handle, number) for number in numbers]
 
     def _at(self, handle: BinaryIO, number: int) -> Document:
-        start, stop = int(self._starts[number]), int(self._starts[number + 1])
+        start, stop = self._starts[number], self._starts[number + 1]
         handle.seek(start)
         return self._parse(handle.read(stop - start), number + 1)
 

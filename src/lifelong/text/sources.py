@@ -22,7 +22,7 @@ def expand_sources(sources: Iterable[DataSource | str | Path]) -> list[DataSourc
     """
     expanded: list[DataSource] = []
     for source in sources:
-        if not isinstance(source, DataSource) and _is_list(Path(source).expanduser()):
+        if not isinstance(source, DataSource) and _is_list(source):
             expanded += load_sources(source)
         else:
             expanded.append(DataSource.parse(source))
@@ -61,23 +61,24 @@ def _parse(path: Path) -> Any:
         ) from None
 
 
-def _is_list(path: Path) -> bool:
+def _is_list(source: str | Path) -> bool:
     """Whether a YAML file named as a source lists sources; a mapping, or what is no YAML, is text to be read."""
-    if path.suffix.lower() not in (".yaml", ".yml") or not path.is_file() or path.stat().st_size > _LARGEST:
+    if Path(source).suffix.lower() not in (".yaml", ".yml"):
         return False
     try:
-        return isinstance(_parse(path), list)
-    except LifelongError:
+        path = Path(source).expanduser()
+        return path.is_file() and path.stat().st_size <= _LARGEST and isinstance(_parse(path), list)
+    except (LifelongError, OSError, RuntimeError):
         return False
 
 
 def _source(item: Any, where: str, folder: Path) -> DataSource:
     fix = "If this file is text to be learned, give it as PATH:text."
     if isinstance(item, str):
-        near = folder / item
-        # Tried beside the list first: a name that exists is taken whole.
-        source = DataSource(near) if near.exists() else DataSource.parse(item)
-        return source if near.exists() else dataclasses.replace(source, path=_below(folder, source.path))
+        if item.startswith(HUB_PREFIX):
+            return DataSource.parse(item)
+        # Read as a path below the list's folder, so that a name that exists there is taken whole.
+        return DataSource.parse(str(folder / Path(item).expanduser()))
     if not isinstance(item, dict):
         raise LifelongError("a source is a string or a mapping", where=where, fix=fix)
     for key in item:

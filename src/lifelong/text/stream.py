@@ -12,10 +12,9 @@ from pathlib import Path
 from typing import Any
 
 from lifelong.errors import LifelongError
-from lifelong.text.cleaning import clean, content_hash
+from lifelong.text.cleaning import clean
 from lifelong.text.cutting import PIECE, cut, piece_of
-from lifelong.text.document import BadInput, DataSource, Document
-from lifelong.text.duplicates import THRESHOLD, NearDuplicates
+from lifelong.text.document import SIMILAR, BadInput, DataSource, Document
 from lifelong.text.prepared import is_prepared, read_split
 from lifelong.text.readers import Listing, list_files, read_file
 from lifelong.text.sources import expand_sources
@@ -29,6 +28,7 @@ from lifelong.text.splitting import (
     split_key,
     threshold_split,
 )
+from lifelong.text.twins import Twins
 
 Source = DataSource | str | Path
 # Called with (files done, files in all).
@@ -52,7 +52,7 @@ def stream_splits(
     fractions: Sequence[float] = (0.8, 0.1, 0.1),
     split_by: str = "path",
     min_chars: int = 20,
-    near_duplicates: float | None = THRESHOLD,
+    near_duplicates: float | None = SIMILAR,
     report: dict[str, Any] | None = None,
     progress: Progress | None = None,
     on_problem: OnProblem | None = None,
@@ -98,7 +98,7 @@ def stream_splits(
     files = [
         (file, entry) for source, listing in raw for entry in [stream.entry(source, listing)] for file in listing.files
     ]
-    named = named_splits(file.path for file, _ in files if file.container not in ("code", "markdown"))
+    named = named_splits(file.path for file, _ in files if file.may_name_split)
     stream.named = {str(path): splits for path, splits in named.items()}
     if named:
         stream.report["warnings"].append(f"files keep the split they name: {', '.join(sorted(map(str, named)))}")
@@ -109,6 +109,8 @@ def stream_splits(
         for done, (file, entry) in enumerate(files, start=1):
             for document in read_file(file, stream.problems(entry)):
                 yield from stream.accept(document, entry)
+            for reason, count in file.notes.items():
+                note_example(entry["notes"], reason, str(file.path), count)
             if progress:
                 progress(done, len(files))
 
@@ -148,41 +150,33 @@ class _Stream:
 
     def __init__(self, domain: str, min_chars: int, near: float | None, split_by: str, report: dict[str, Any]) -> None:
         self.domain, self.min_chars, self.split_by, self.report = domain, min_chars, split_by, report
-        self.seen: dict[str, str] = {}  # content hash -> the place that held it first
-        self.near = NearDuplicates(near) if near else None
+        self.twins = Twins(near)
         self.on_problem: OnProblem | None = None
         self.on_document: Callable[[Document], None] | None = None
         self.named: dict[str, tuple[str, ...]] = {}
-        self.listings: list[Listing] = []  # one for each entry of the report's sources
         self.few = self.alone = False
         report |= {"sources": [], "warnings": [], "splits": {name: {"documents": 0, "bytes": 0} for name in SPLITS}}
 
     def entry(self, source: DataSource, listing: Listing) -> dict[str, Any]:
         entry: dict[str, Any] = {"path": str(source.path), "kind": source.kind or "by suffix", "weight": source.weight}
         entry |= {"files": len(listing.files), "read": 0, "kept": 0, "bytes_read": 0, "bytes": 0}
-        entry |= {"cut": {"documents": 0, "pieces": 0}, "changed": {}, "dropped": {}}
+        entry |= {"cut": {"documents": 0, "pieces": 0}, "changed": {}, "notes": {}, "dropped": {}}
         entry["skipped_files"] = {
             reason: {"count": count, "examples": listing.examples[reason]}
             for reason, count in listing.skipped.most_common()
         }
         self.report["sources"].append(entry)
-        self.listings.append(listing)
         return entry
 
-    def problems(self, entry: dict[str, Any]) -> OnProblem:
-        """Return what to do with a row that cannot be used: count it, and hand it on or raise it.
-
-        A conversation that nobody answers is only counted: there is nothing to mend, and nothing to learn.
-        """
+    def problems(self, entry: dict[str, Any]) -> OnProblem | None:
+        """Return what to do with a row that cannot be read: count it and hand it on; None: raise it."""
+        hand_on = self.on_problem
+        if hand_on is None:
+            return None
 
         def dropped(problem: BadInput) -> None:
-            silent = problem.rule == "no-assistant-turn"
-            if self.on_problem is None and not silent:
-                raise problem
-            if self.on_problem is not None:
-                self.on_problem(problem)
-            reason = "no assistant turn" if silent else f"unreadable ({problem.rule})"
-            note_example(entry["dropped"], reason, problem.where or entry["path"])
+            hand_on(problem)
+            note_example(entry["dropped"], f"unreadable ({problem.rule})", problem.where or entry["path"])
 
         return dropped
 
@@ -211,16 +205,11 @@ class _Stream:
 
     def _reason(self, document: Document) -> tuple[str, str] | None:
         """Return why a document is dropped, and where it stands; None (and remember it) where it is kept."""
-        place = f"{document.place} ({document.name})" if piece_of(document.name)[1] else document.place
         if len(document.text.strip()) < self.min_chars:
-            return f"shorter than {self.min_chars} characters", place
-        digest = content_hash(document)
-        if digest in self.seen:
-            return "duplicate", f"{place} (first seen in {self.seen[digest]})"
-        self.seen[digest] = place
-        if self.near and (twin := self.near.find_or_add(document.text, place)):
-            return "near duplicate", f"{place} (nearly {twin})"
-        return None
+            return f"shorter than {self.min_chars} characters", document.place
+        if document.messages and not any(m["role"] == "assistant" and m["content"] for m in document.messages):
+            return "no assistant turn", document.place  # nothing to learn from
+        return self.twins.find_or_add(document)
 
     def prepared(self, source: DataSource) -> Iterator[tuple[str, Document]]:
         """Yield what a prepared directory keeps; of two copies the one that must stay unseen."""
@@ -268,8 +257,6 @@ class _Stream:
 
     def finish(self, *, seed: int, fractions: Sequence[float]) -> None:
         splits, sources = self.report["splits"], self.report["sources"]
-        for entry, listing in zip(sources, self.listings, strict=True):
-            entry["notes"] = dict(listing.notes)
         if not any(facts["documents"] for facts in splits.values()):
             reasons = sorted({reason for entry in sources for reason in entry["dropped"]})
             raise LifelongError(

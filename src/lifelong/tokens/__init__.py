@@ -7,10 +7,11 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from lifelong.tokens.base import Tokenizer
+    from lifelong.tokens.building import build_cache
     from lifelong.tokens.loader import Batch, Loader
     from lifelong.tokens.loading import load_tokenizer
     from lifelong.tokens.rows import ChatSource, RowSource, WindowSource
-    from lifelong.tokens.shards import TokenCache, build_cache, open_cache
+    from lifelong.tokens.shards import TokenCache, open_cache
     from lifelong.tokens.tokenizer import BPETokenizer
 
 _HOMES = {
@@ -18,7 +19,7 @@ _HOMES = {
     "Tokenizer": "base",
     "load_tokenizer": "loading",
     "TokenCache": "shards",
-    "build_cache": "shards",
+    "build_cache": "building",
     "open_cache": "shards",
     "ChatSource": "rows",
     "RowSource": "rows",

@@ -23,6 +23,17 @@ HALF = "the text holds half of a surrogate pair, which is not Unicode text"
 JSON, CONFIG = "tokenizer.json", "tokenizer_config.json"
 
 
+class VocabularyTooLarge(LifelongError):
+    """The text does not support as many tokens as were asked for; ``supported`` says how many it does."""
+
+    def __init__(self, wanted: int, supported: int) -> None:
+        self.supported = supported
+        super().__init__(
+            f"the text supports a vocabulary of {supported} tokens at most, {wanted} were asked for",
+            fix=f"Pass --vocab-size {supported} or less, or give more text.",
+        )
+
+
 class Tokenizer:
     """A tokenizer whose special tokens cannot be typed: text never becomes a special id, whatever it says.
 
@@ -205,14 +216,14 @@ class Tokenizer:
         """Id of the token that closes every message."""
         return self._id(self.special.end_of_turn)
 
+    def role_id(self, role: str) -> int:
+        """Return the id of the token that opens a message of a role; raises LifelongError for a role there is not."""
+        return self._id(self.special.role(role))
+
     @property
     def role_token_ids(self) -> set[int]:
         """Ids of the tokens that open a message: system, user, assistant."""
         return {self.role_id(role) for role in ROLES}
-
-    def role_id(self, role: str) -> int:
-        """Id of the token that opens a message of a role; raises LifelongError for a role there is not."""
-        return self._id(self.special.role(role))
 
     @property
     def special_ids(self) -> set[int]:

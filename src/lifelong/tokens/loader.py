@@ -1,6 +1,6 @@
 """Batches whose place is a pure function of (seed, global sample index): any step can be made without those before it.
 
-Row shares follow the sources' weights. All rows have one length, so shares of rows are shares of tokens.
+Weights count tokens: a source whose rows are partly padding gets more rows.
 """
 
 from __future__ import annotations
@@ -73,7 +73,7 @@ class Loader:
             )
         self.sources = [source for source, _ in sources]
         self.batch_size, self.seed, self.sequence_length = batch_size, seed, lengths.pop()
-        self.shares = _shares([weight for _, weight in sources])
+        self.shares = _shares([weight / source.tokens_per_row for source, weight in sources])
         # Kept for the last few epochs and blocks only: they are cheap to make again, and never wrong.
         self._order = lru_cache(maxsize=4 * len(sources))(self._make_order)
         self._block = lru_cache(maxsize=4)(self._make_block)
@@ -89,42 +89,63 @@ class Loader:
         rounds, rest = divmod(len(self.sources[0]), self.shares[0])
         return rounds * BLOCK + -(-rest * BLOCK // self.shares[0])
 
-    def locate(self, sample: int) -> tuple[int, int, int]:
-        """Return (source, epoch, row of the source) of a global sample index."""
-        block, at = divmod(sample, BLOCK)
-        which, rank = self._block(block)
-        source = int(which[at])
-        epoch, place = divmod(block * self.shares[source] + int(rank[at]), len(self.sources[source]))
-        return source, epoch, int(self._order(source, epoch)[place])
-
     def rows(self, start: int, count: int) -> Batch:
         """Return ``count`` rows from global sample index ``start`` on: tensors of (count, time)."""
         import torch
 
-        parts = []
-        for sample in range(start, start + count):
-            source, _, index = self.locate(sample)
-            parts.append(self.sources[source].row(index))
-        ids, labels = (torch.from_numpy(np.stack(column)) for column in list(zip(*parts, strict=True))[:2])
-        if all(segments is None for _, _, segments in parts):
-            return Batch(ids, labels)
-        whole = np.zeros(self.sequence_length, dtype=np.int64)
-        return Batch(ids, labels, torch.from_numpy(np.stack([whole if part[2] is None else part[2] for part in parts])))
+        which, indices = self._locate(start, count)
+        shape = count, self.sequence_length
+        ids, labels = np.empty(shape, dtype=np.int64), np.empty(shape, dtype=np.int64)
+        segments: Ids | None = None
+        for source in np.unique(which):
+            here = np.flatnonzero(which == source)
+            ids[here], labels[here], found = self.sources[source].rows(indices[here])
+            if found is not None:
+                segments = np.zeros(shape, dtype=np.int64) if segments is None else segments
+                segments[here] = found
+        batch = Batch(torch.from_numpy(ids), torch.from_numpy(labels))
+        if segments is not None:
+            batch.segment_ids = torch.from_numpy(segments)
+        return batch
 
-    def batch(self, step: int) -> Batch:
-        """Return the batch of a step, counted from 0: tensors of (batch, time)."""
-        return self.rows(step * self.batch_size, self.batch_size)
+    def batch(self, step: int, *, rank: int = 0, world: int = 1) -> Batch:
+        """Return the batch of a step, counted from 0: tensors of (batch, time).
+
+        Of ``world`` processes each gets its own part, together
+        the parts are the same batch whatever the number of processes.
+        """
+        first, stop = (part * self.batch_size // world for part in (rank, rank + 1))
+        return self.rows(step * self.batch_size + first, stop - first)
+
+    def _locate(self, start: int, count: int) -> tuple[Ids, Ids]:
+        """Return the sources and their rows of ``count`` samples from ``start`` on."""
+        which, indices = np.empty(count, dtype=np.int64), np.empty(count, dtype=np.int64)
+        done = 0
+        while done < count:
+            block, at = divmod(start + done, BLOCK)
+            sources, ranks = (values[at : at + count - done] for values in self._block(block))
+            here = slice(done, done + len(sources))
+            which[here] = sources
+            for source in np.unique(sources):
+                mine = sources == source
+                epochs, places = np.divmod(block * self.shares[source] + ranks[mine], len(self.sources[source]))
+                rows = np.empty(len(places), dtype=np.int64)
+                for epoch in np.unique(epochs):
+                    rows[epochs == epoch] = self._order(int(source), int(epoch))[places[epochs == epoch]]
+                indices[here][mine] = rows
+            done += len(sources)
+        return which, indices
 
     def _make_block(self, block: int) -> tuple[Ids, Ids]:
         """Return for each row of a block its source, and how many rows of that source came before it in the block."""
-        which = np.repeat(np.arange(len(self.shares)), self.shares)[_permutation(BLOCK, self.seed, block, 0)]
+        which = np.repeat(np.arange(len(self.shares)), self.shares)[permutation(BLOCK, self.seed, block, 0)]
         rank = np.empty(BLOCK, dtype=np.int64)
         for source, share in enumerate(self.shares):
             rank[which == source] = np.arange(share)
         return which, rank
 
     def _make_order(self, source: int, epoch: int) -> Ids:
-        return _permutation(len(self.sources[source]), self.seed, epoch, source + 1)
+        return permutation(len(self.sources[source]), self.seed, epoch, source + 1)
 
 
 def _shares(weights: Sequence[float]) -> list[int]:
@@ -139,7 +160,7 @@ def _shares(weights: Sequence[float]) -> list[int]:
     return shares
 
 
-def _permutation(size: int, *key: int) -> Ids:
+def permutation(size: int, *key: int) -> Ids:
     """Return a permutation of ``size`` that depends on the key alone.
 
     Sorting by a hash instead of numpy's shuffle: numpy does not promise the same stream in its next version, and a run

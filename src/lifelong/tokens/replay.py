@@ -8,8 +8,9 @@ from lifelong import progress
 from lifelong.errors import LifelongError
 from lifelong.text.memory import ReplayMemory
 from lifelong.tokens.base import Tokenizer
+from lifelong.tokens.building import build_cache
 from lifelong.tokens.rows import ChatSource, RowSource, WindowSource
-from lifelong.tokens.shards import build_cache, open_cache
+from lifelong.tokens.shards import open_cache
 
 
 def replay_sources(

@@ -5,15 +5,19 @@ In every row, ``labels[t]`` is the token that follows ``ids[t]``, or -100 where 
 
 from __future__ import annotations
 
-from typing import Protocol
+from collections.abc import Callable
+from typing import Any, Protocol
 
 import numpy as np
+import numpy.typing as npt
 
 from lifelong.errors import LifelongError
+from lifelong.tokens.packing import aligned_order, best_fit
 from lifelong.tokens.shards import Ids, TokenCache
 
 IGNORE = -100
-Row = tuple[Ids, Ids, Ids | None]
+# Ids, labels and segment ids (or None), each (rows, time) int64.
+Rows = tuple[Ids, Ids, Ids | None]
 
 
 class RowSource(Protocol):
@@ -26,16 +30,22 @@ class RowSource(Protocol):
 
     def __len__(self) -> int: ...
 
-    def row(self, index: int) -> Row:
-        """Return ids, labels and segment ids (or None), each (time,) int64."""
+    @property
+    def tokens_per_row(self) -> float:
+        """Tokens in a row on average, padding not counted."""
+        ...
+
+    def rows(self, indices: Ids) -> Rows:
+        """Return ids, labels and segment ids (or None), each (rows, time) int64."""
         ...
 
 
 class WindowSource:
     """Windows of ``sequence_length + 1`` tokens at a stride of ``sequence_length``: each token is a label once.
 
-    The last window slides back to the end of the cache, so nothing is thrown away; labels it shares with the window
-    before it are -100.
+    The documents stand in the order of `aligned_order`, so that rows begin with a document where that costs nothing.
+    The last window slides back to the end, so nothing is thrown away; labels it shares with the window before it are
+    -100.
 
     Raises:
         LifelongError: the cache holds less than one window.
@@ -50,21 +60,51 @@ class WindowSource:
                 fix=f"Give more text, or pass --sequence-length {max(1, cache.tokens - 1)} or less.",
             )
         self.cache, self.sequence_length = cache, sequence_length
+        lengths = np.diff(cache.starts)
+        order = aligned_order(lengths, sequence_length)
+        # Documents that stand together on disk, too, are one piece. The first piece is the end-of-text before them all.
+        begins = cache.starts[order]
+        ends = begins + lengths[order]
+        first = np.flatnonzero(np.concatenate([[True], begins[1:] != ends[:-1]]))
+        self._begins = np.concatenate([[0], begins[first]])
+        sizes = np.concatenate([[1], np.add.reduceat(lengths[order], first)])
+        self._places = np.cumsum(sizes) - sizes  # where each piece begins when they are laid end to end
 
     def __len__(self) -> int:
         return -(-(self.cache.tokens - 1) // self.sequence_length)
 
-    def row(self, index: int) -> Row:
-        """Return ids (time,), labels (time,) and None."""
-        assert 0 <= index < len(self), index
-        wanted = index * self.sequence_length
-        start = min(wanted, self.cache.tokens - 1 - self.sequence_length)
-        window = self.cache.read(start, start + self.sequence_length + 1)
-        labels = window[1:].copy()
-        labels[: wanted - start] = IGNORE
+    @property
+    def tokens_per_row(self) -> float:
+        """Tokens in a row: all of it."""
+        return float(self.sequence_length)
+
+    def rows(self, indices: Ids) -> Rows:
+        """Return ids and labels, each (rows, time) int64, and None."""
+        size = self.sequence_length
+        wanted = indices * size
+        starts = np.minimum(wanted, self.cache.tokens - 1 - size)
+        windows = np.empty((len(indices), size + 1), dtype=np.int64)
+        self._fill(starts, windows, self.cache.read_into)
+        labels = windows[:, 1:].copy()
+        for row in np.flatnonzero(wanted - starts):
+            labels[row, : wanted[row] - starts[row]] = IGNORE
         if self.cache.has_mask:
-            labels[~self.cache.read_mask(start + 1, start + self.sequence_length + 1)] = IGNORE
-        return window[:-1], labels, None
+            mask = np.empty((len(indices), size + 1), dtype=np.bool_)
+            self._fill(starts, mask, self.cache.read_mask_into)
+            labels[~mask[:, 1:]] = IGNORE
+        return windows[:, :-1].copy(), labels, None
+
+    def _fill(self, starts: Ids, out: npt.NDArray[Any], read_into: Callable[[int, npt.NDArray[Any]], None]) -> None:
+        # Slices, not one index of all positions: a copy of a slice runs at the speed of memory.
+        width = out.shape[1]
+        firsts = np.searchsorted(self._places, starts, side="right") - 1
+        lasts = np.searchsorted(self._places, starts + width - 1, side="right")
+        for row, (start, first, last) in enumerate(zip(starts.tolist(), firsts.tolist(), lasts.tolist(), strict=True)):
+            begins, places = self._begins[first:last].tolist(), self._places[first:last].tolist()
+            at = 0
+            for begin, place, upto in zip(begins, places, [*places[1:], start + width], strict=True):
+                read_into(begin + max(0, start - place), out[row, at : upto - start])
+                at = upto - start
 
 
 class ChatSource:
@@ -91,58 +131,53 @@ class ChatSource:
         self.cache, self.sequence_length = cache, sequence_length
         self.truncated = self.skipped = 0
         self._pad = int(cache.read(0, 1)[0])
-        self._rows = self._pack()
-        if not self._rows:
+        self._pack()
+        if not len(self):
             raise LifelongError(
                 f"no conversation has an answer within {sequence_length} tokens",
                 where=str(cache.path),
                 fix="Pass a longer --sequence-length.",
             )
 
-    def _pack(self) -> list[list[int]]:
-        size = self.sequence_length
-        starts = self.cache.starts
-        trained = np.concatenate([[0], np.cumsum(self.cache.read_mask(0, self.cache.tokens))])
-        rows: list[list[int]] = []
-        open_rows: list[list[int]] = [[] for _ in range(size + 1)]  # by room left
-        for index in range(self.cache.documents):
-            start, stop = int(starts[index]), int(starts[index + 1])
-            length = min(_inputs(start, stop), size)
-            if trained[start + length + 1] == trained[start + 1]:
-                self.skipped += 1
-                continue
-            self.truncated += length < _inputs(start, stop)
-            room = next((room for room in range(length, size + 1) if open_rows[room]), None)
-            if room is None:
-                rows.append([])
-                room, number = size, len(rows) - 1
-            else:
-                number = open_rows[room].pop()
-            rows[number].append(index)
-            open_rows[room - length].append(number)
-        return rows
+    def _pack(self) -> None:
+        """Place every conversation into a row; keep, ordered by row, where each begins, its length and its row."""
+        size, cache = self.sequence_length, self.cache
+        begins = cache.starts[:-1]
+        # The last end of turn is a label only, and nothing is learned from it: neither it nor the end-of-text is input.
+        inputs = np.diff(cache.starts) - 2
+        lengths = np.minimum(inputs, size)
+        learns = np.array([cache.read_mask(b + 1, b + n + 1).any() for b, n in zip(begins, lengths, strict=True)])
+        self.skipped = int((~learns).sum())
+        self.truncated = int((learns & (inputs > size)).sum())
+        begins, lengths = begins[learns], lengths[learns]
+        rows = best_fit(lengths, size)
+        order = np.argsort(rows, kind="stable")
+        self._begins, self._lengths = begins[order], lengths[order]
+        # The conversations of row r are those from firsts[r] to firsts[r + 1].
+        self._firsts = np.searchsorted(rows[order], np.arange(int(rows.max(initial=-1)) + 2))
 
     def __len__(self) -> int:
-        return len(self._rows)
+        return len(self._firsts) - 1
 
-    def row(self, index: int) -> Row:
-        """Return ids, labels and segment ids, each (time,) int64."""
-        size = self.sequence_length
-        ids = np.full(size, self._pad, dtype=np.int64)
-        labels = np.full(size, IGNORE, dtype=np.int64)
-        segments = np.full(size, -1, dtype=np.int64)
-        at = 0
-        for segment, document in enumerate(self._rows[index]):
-            start, stop = (int(value) for value in self.cache.starts[document : document + 2])
-            length = min(_inputs(start, stop), size)
-            tokens = self.cache.read(start, start + length + 1)
-            mask = self.cache.read_mask(start + 1, start + length + 1)
-            here = slice(at, at + length)
-            ids[here], labels[here], segments[here] = tokens[:-1], np.where(mask, tokens[1:], IGNORE), segment
-            at += length
+    @property
+    def tokens_per_row(self) -> float:
+        """Tokens in a row on average, padding not counted."""
+        return float(self._lengths.sum()) / len(self)
+
+    def rows(self, indices: Ids) -> Rows:
+        """Return ids, labels and segment ids, each (rows, time) int64."""
+        shape = len(indices), self.sequence_length
+        ids = np.full(shape, self._pad, dtype=np.int64)
+        labels = np.full(shape, IGNORE, dtype=np.int64)
+        segments = np.full(shape, -1, dtype=np.int64)
+        for row, index in enumerate(indices.tolist()):
+            at = 0
+            first, stop = self._firsts[index : index + 2].tolist()
+            for segment in range(first, stop):
+                begin, length = int(self._begins[segment]), int(self._lengths[segment])
+                tokens = self.cache.read(begin, begin + length + 1)
+                here = slice(at, at + length)
+                ids[row, here], segments[row, here] = tokens[:-1], segment - first
+                labels[row, here] = np.where(self.cache.read_mask(begin + 1, begin + length + 1), tokens[1:], IGNORE)
+                at += length
         return ids, labels, segments
-
-
-def _inputs(start: int, stop: int) -> int:
-    # The last end of turn is a label only, and nothing is learned from it: neither it nor the end-of-text is an input.
-    return stop - start - 2

@@ -12,7 +12,7 @@ from typing import Any, Literal, Self
 
 from lifelong.errors import LifelongError
 from lifelong.files import read_json, write_bytes
-from lifelong.tokens.base import CONFIG, HALF, Tokenizer
+from lifelong.tokens.base import CONFIG, HALF, Tokenizer, VocabularyTooLarge
 from lifelong.tokens.special import ROLES, SpecialTokens, known_spellings
 from lifelong.tokens.spm import CONTROL, USER_DEFINED, SpmModel, make_control, read_spm, round_scores
 from lifelong.tokens.spm_json import to_json
@@ -103,10 +103,7 @@ class SentencePieceTokenizer(Tokenizer):
 
     def _explain(self, message: str) -> LifelongError:
         if match := re.search(r"value <= (\d+)", message):
-            return LifelongError(
-                f"the text supports a vocabulary of {match[1]} tokens at most, {self._wanted} were asked for",
-                fix=f"Pass --vocab-size {match[1]} or less, or give more text.",
-            )
+            return VocabularyTooLarge(self._wanted, int(match[1]))
         if match := re.search(r"required_chars\. \d+ vs (\d+)", message):
             return LifelongError(
                 f"a vocabulary of {self._wanted} cannot hold the characters of the text",

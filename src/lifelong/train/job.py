@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import math
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -14,9 +15,9 @@ from lifelong.text.corpus import Corpus
 from lifelong.text.memory import ReplayMemory
 from lifelong.tokens.base import Tokenizer
 from lifelong.tokens.loader import Loader
+from lifelong.tokens.mixture import Mixture, NamedCache, plan_mixture
 from lifelong.tokens.replay import replay_sources
-from lifelong.tokens.rows import ChatSource, WindowSource
-from lifelong.tokens.shards import TokenCache
+from lifelong.tokens.rows import ChatSource, RowSource, WindowSource
 from lifelong.train.folder import RunFolder
 from lifelong.train.founding import MEMORY
 from lifelong.train.loop import Plan
@@ -63,14 +64,51 @@ class Job:
     corpus: Corpus
     model: Transformer
     tokenizer: Tokenizer
+    caches: list[NamedCache]
+    sources: list[RowSource]  # one for each cache
+    replayed: list[tuple[RowSource, float]]
     loader: Loader
-    cache: TokenCache
     bf16: bool
+    cached: bool  # the caches are the user's, not made of the run's own text
 
     @property
     def domain(self) -> str:
         """The name under which the model remembers this text."""
         return self.settings.domain or ("chat" if self.settings.phase == "sft" else "base")
+
+    @property
+    def bytes_per_token(self) -> float:
+        """UTF-8 bytes that a trained token of the mixture stands for."""
+        sized = [(item.weight / item.cache.tokens, item.cache.facts) for item in self.caches]
+        trained = sum(weight * facts.trained_tokens for weight, facts in sized)
+        return sum(weight * facts.trained_bytes for weight, facts in sized) / trained if trained else 0.0
+
+    @property
+    def epoch_rows(self) -> float:
+        """Rows of one pass over the text; of a mixture: as many as its sources have together, replay beside them."""
+        if len(self.sources) == 1:
+            return self.loader.epoch_rows
+        return sum(len(source) for source in self.sources) / (1.0 - sum(share for _, share in self.replayed))
+
+    def mix(self, steps: int) -> Mixture | None:
+        """Share the run's tokens out among its caches, small ones held back; None where there is but one."""
+        if len(self.caches) == 1:
+            return None
+        total = sum(item.weight for item in self.caches)
+        sizes: dict[str, int] = {}
+        rows_per_token = 0.0
+        for item, source in zip(self.caches, self.sources, strict=True):
+            sizes[item.name] = round(len(source) * source.tokens_per_row)
+            rows_per_token += item.weight / total / source.tokens_per_row
+        rows = steps * self.settings.batch_size * self.settings.gradient_accumulation_steps
+        planned = rows * (1.0 - sum(share for _, share in self.replayed)) / rows_per_token
+        weights = {item.name: item.weight for item in self.caches}
+        # The text of a run is repeated as often as its epochs say.
+        limit = self.settings.data.max_epochs if self.cached else math.inf
+        mixture = plan_mixture(sizes, weights, max(1, round(planned)), max_epochs=limit)
+        self.caches = [replace(item, weight=mixture.shares[item.name]) for item in self.caches]
+        self.loader = _loader(self.settings, self.caches, self.sources, self.replayed)
+        return mixture
 
     def plan(self, total_steps: int = 0) -> Plan:
         """Return fresh optimizers and the schedule over ``total_steps``."""
@@ -102,7 +140,7 @@ def assemble(
     corpus: Corpus,
     model: Transformer,
     tokenizer: Tokenizer,
-    cache: TokenCache,
+    caches: list[NamedCache],
     precision: str,
 ) -> Job:
     """Bring together what is to be trained and the loader of its rows, replay mixed in where asked for."""
@@ -114,6 +152,19 @@ def assemble(
         replayed = replay_sources(memory, tokenizer, run.path / "cache" / "replay", length, settings.replay)
         if not replayed:
             progress.note("note: there is no replay memory yet, so nothing is replayed")
-    sources = [(kind(cache, length), 1.0 - settings.replay if replayed else 1.0), *replayed]
-    loader = Loader(sources, batch_size=settings.batch_size, seed=settings.seed)
-    return Job(out, run, settings, corpus, model, tokenizer, loader, cache, precision == "bf16")
+    sources: list[RowSource] = [kind(item.cache, length) for item in caches]
+    loader = _loader(settings, caches, sources, replayed)
+    bf16, cached = precision == "bf16", not caches[0].cache.path.is_relative_to(run.path)
+    return Job(out, run, settings, corpus, model, tokenizer, caches, sources, replayed, loader, bf16, cached)
+
+
+def _loader(
+    settings: TrainSettings,
+    caches: list[NamedCache],
+    sources: list[RowSource],
+    replayed: list[tuple[RowSource, float]],
+) -> Loader:
+    share = 1.0 - sum(weight for _, weight in replayed)
+    total = sum(item.weight for item in caches)
+    mixed = [(source, share * item.weight / total) for item, source in zip(caches, sources, strict=True)]
+    return Loader([*mixed, *replayed], batch_size=settings.batch_size, seed=settings.seed)

@@ -22,10 +22,13 @@ from lifelong.settings.presets import load_preset
 from lifelong.settings.train import TrainSettings
 from lifelong.text.corpus import Corpus, open_corpus
 from lifelong.text.document import DataSource
+from lifelong.text.prepared import is_prepared
 from lifelong.tokens.base import Tokenizer
+from lifelong.tokens.decoding import tokenizer_of
 from lifelong.tokens.loading import load_tokenizer
-from lifelong.tokens.shards import build_cache, open_cache
-from lifelong.tokens.tokenizer import BPETokenizer
+from lifelong.tokens.mixture import NamedCache
+from lifelong.tokens.training import BESIDE, train_tokenizer
+from lifelong.train.cached import cache_text, corpus_of, open_caches, reopen_text
 from lifelong.train.checkpoint import newest_checkpoint, restore
 from lifelong.train.drive import Drive
 from lifelong.train.folder import RunFolder
@@ -68,9 +71,8 @@ def train(
         Interrupted: Ctrl-C; the run is saved.
     """
     _check_out(out)
-    corpus = open_corpus([DataSource.parse(item) for item in data], domain=settings.domain or "")
-    for warning in corpus.report.get("warnings", []):
-        progress.note(f"note: {warning}")
+    caches = open_caches(data, settings)
+    corpus = Corpus() if caches else _read(data, settings)
     if settings.threads:
         torch.set_num_threads(settings.threads)
     torch.manual_seed(settings.seed)
@@ -82,7 +84,7 @@ def train(
         if tokenizer is not None and load_tokenizer(tokenizer).fingerprint != words.fingerprint:
             raise LifelongError(f"the tokenizer is not the one of the model in {start}", where=str(tokenizer))
     else:
-        words = load_tokenizer(tokenizer) if tokenizer is not None else _train_tokenizer(corpus)
+        words = load_tokenizer(tokenizer) if tokenizer is not None else _new_words(caches, corpus, data)
         model = Transformer(load_preset(settings.preset).config(vocab_size=words.vocab_size)).to(device)
     with contextlib.ExitStack() as stack:
         if dry_run:
@@ -94,13 +96,16 @@ def train(
             optimizer = settings.optimizer.model_copy(update={"embedding_scale": NEW_EMBEDDINGS})
             settings = settings.model_copy(update={"optimizer": optimizer})
         run = RunFolder.create(place, settings.phase, settings)
-        cache = build_cache(corpus.train, words, run.path / "cache" / "train")
-        job = assemble(out, run, settings, corpus, model, words, cache, pick_precision(device, settings.precision))
+        if caches:
+            corpus = corpus_of(caches, words, settings)
+        else:
+            caches = cache_text(corpus.train, words, run.path / "cache")
+        job = assemble(out, run, settings, corpus, model, words, caches, pick_precision(device, settings.precision))
         steps, facts = _decide(job, data)
         if dry_run:
             return TrainResult(out, run.path, model.config.parameters, steps, 0, 0.0, None, None, peak_memory_bytes())
         run.record(**facts)
-        before = job.measure() if corpus.gate else None
+        before = job.measure() if len(corpus.gate) else None
         return _drive(job, job.plan(steps), start=0, before=before)
 
 
@@ -126,9 +131,14 @@ def resume(run: Path) -> TrainResult:
     torch.set_num_threads(facts["threads"])
     with writer_lock(out / HOME):
         model, words = load_model(checkpoint, device=facts["device"], adapter=None)
-        corpus = open_corpus([DataSource.parse(item) for item in facts["data"]], domain=settings.domain or "")
-        cache = open_cache(folder.path / "cache" / "train", words)
-        job = assemble(out, folder, settings, corpus, model, words, cache, facts["precision"])
+        caches = open_caches(facts["data"], settings)
+        if caches:
+            corpus = corpus_of(caches, words, settings)
+        else:
+            corpus = _read(facts["data"], settings)
+            caches = reopen_text(folder.path / "cache", words)
+        job = assemble(out, folder, settings, corpus, model, words, caches, facts["precision"])
+        job.mix(facts["steps"])
         if facts["compile"].startswith("on"):
             compile_blocks(model, "on", 0.0)
         plan = job.plan(facts["steps"])
@@ -150,9 +160,22 @@ def _check_out(out: Path) -> None:
         )
 
 
-def _train_tokenizer(corpus: Corpus) -> Tokenizer:
-    progress.note("No tokenizer was given: training one with 8000 tokens on this text.")
-    return BPETokenizer().train(document.text for document in corpus.train)
+def _read(data: list[str], settings: TrainSettings) -> Corpus:
+    corpus = open_corpus([DataSource.parse(item) for item in data], domain=settings.domain or "")
+    for warning in corpus.report.get("warnings", []):
+        progress.note(f"note: {warning}")
+    return corpus
+
+
+def _new_words(caches: list[NamedCache], corpus: Corpus, data: list[str]) -> Tokenizer:
+    """Return the tokenizer of the caches, or the one that `prepare` left with its data, or a new one."""
+    if caches:
+        return tokenizer_of(caches[0].cache)
+    beside = [Path(DataSource.parse(item).path).expanduser() / BESIDE for item in data]
+    if len(found := [place for place in beside if is_prepared(place.parent) and place.is_dir()]) == 1:
+        return load_tokenizer(found[0])
+    progress.note("No tokenizer was given: training one on this text.")
+    return train_tokenizer(corpus.train)
 
 
 def _decide(job: Job, data: list[str]) -> tuple[int, dict[str, Any]]:
@@ -165,13 +188,16 @@ def _decide(job: Job, data: list[str]) -> tuple[int, dict[str, Any]]:
     elif settings.minutes is not None:
         # Measuring the gate costs about a third of training on as much text.
         measured = min(settings.evaluation.max_bytes, sum(document.bytes for document in job.corpus.gate))
-        per_measure = seconds / 3 * measured / job.cache.bytes_per_trained_token / (rows * loader.sequence_length)
+        per_measure = seconds / 3 * measured / job.bytes_per_token / (rows * loader.sequence_length)
         steps = steps_in(settings.minutes, seconds, per_measure * (_EVALUATIONS + 1))
     else:
         assert settings.epochs is not None  # settings fill it in
-        steps = steps_of(settings.epochs, loader.epoch_rows, rows)
+        steps = steps_of(settings.epochs, job.epoch_rows, rows)
     compiled = compile_blocks(job.model, settings.compile, steps * seconds)
-    epochs = steps * rows / loader.epoch_rows
+    epochs = steps * rows / job.epoch_rows
+    mixture = job.mix(steps)
+    for line in [*mixture.lines(), *(f"note: {warning}" for warning in mixture.warnings)] if mixture else []:
+        progress.note(line)
     config = job.model.config
     progress.note(
         f"{config.parameters:,} parameters, {steps} steps of {rows} x {loader.sequence_length} tokens "
@@ -190,7 +216,8 @@ def _decide(job: Job, data: list[str]) -> tuple[int, dict[str, Any]]:
         "step_seconds_estimate": seconds,
         "parameters": config.parameters,
         "learning_rate": learning_rate(settings.optimizer),
-        "bytes_per_token": job.cache.bytes_per_trained_token,
+        "bytes_per_token": job.bytes_per_token,
+        "mixture": mixture.to_dict() if mixture else None,
     }
     return steps, facts
 
@@ -200,8 +227,8 @@ def _drive(job: Job, plan: Plan, *, start: int, before: Score | None) -> TrainRe
     drive = Drive(
         run=job.run,
         label=_LABELS[job.settings.phase],
-        bytes_per_token=job.cache.bytes_per_trained_token,
-        measure=job.measure if job.corpus.gate else None,
+        bytes_per_token=job.bytes_per_token,
+        measure=job.measure if len(job.corpus.gate) else None,
         measure_every=every,
         write_model=lambda place: write_model_files(job.model, job.tokenizer, place),
         checkpoint_minutes=job.settings.checkpoint.every_minutes,

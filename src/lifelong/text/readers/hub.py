@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import re
 from collections.abc import Callable, Iterable, Iterator
@@ -11,7 +12,8 @@ from typing import TYPE_CHECKING, Any
 
 from lifelong.errors import LifelongError
 from lifelong.text.document import HUB_PREFIX, BadInput, Document, join_messages
-from lifelong.text.readers.mappings import Rows, split_name, with_split
+from lifelong.text.readers.facts import split_name
+from lifelong.text.readers.mappings import Rows, with_split
 from lifelong.text.readers.rules import OnProblem
 
 if TYPE_CHECKING:
@@ -91,7 +93,8 @@ def _local(folder: Path, short: str, name: str) -> tuple[str, dict[str, list[str
                 word = re.split(r"[-_.]", file.name)[0]
                 splits.setdefault(word if split_name(word) else "train", []).append(str(file))
         if splits:
-            return builder, splits
+            order = ("train", "gate", "test")
+            return builder, dict(sorted(splits.items(), key=lambda item: order.index(split_name(item[0]) or "train")))
     raise BadInput(
         "unreadable",
         f"no local copy of the data set {short!r} ({LOCAL_COPIES} is set)",
@@ -108,8 +111,6 @@ def _any(file: SourceFile, split: str, rows: _Rows, report: OnProblem) -> Iterat
 
 
 def _named(document: Document, file: SourceFile, split: str) -> Document:
-    import dataclasses
-
     return dataclasses.replace(document, source=f"{file.path}/{split}", name=f"{file.name}/{split}")
 
 
@@ -152,9 +153,7 @@ def _wikitext(file: SourceFile, split: str, rows: _Rows, report: OnProblem) -> I
 
 def _dolly(file: SourceFile, split: str, rows: _Rows, report: OnProblem) -> Iterator[Document]:
     """Dolly-15k: ``instruction`` with ``context`` asks, ``response`` answers; ``category`` is kept."""
-    shown = Rows(file, report)
-    shown.file = file
-    for document in shown.documents((number, dict(row)) for number, row in enumerate(rows, start=1)):
+    for document in Rows(file, report).documents((number, dict(row)) for number, row in enumerate(rows, start=1)):
         yield _named(document, file, split)
 
 
@@ -191,8 +190,6 @@ def _oasst(file: SourceFile, split: str, rows: _Rows, report: OnProblem) -> Iter
         messages = tuple({"role": roles[message["role"]], "content": message["text"]} for message in path)
         facts = {"message_tree_id": root["message_tree_id"], "lang": root["lang"]}
         document = _text(file, split, root["number"], join_messages(messages), facts, "chat")
-        import dataclasses
-
         yield dataclasses.replace(document, messages=messages)
 
 

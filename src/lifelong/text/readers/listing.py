@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import glob
 import importlib.util
 from collections import Counter
@@ -12,6 +13,7 @@ from pathlib import Path
 from lifelong.errors import LifelongError
 from lifelong.files import directory_kind
 from lifelong.text.document import ROW_CONTAINERS, BadInput, DataSource
+from lifelong.text.readers.opening import unreadable
 from lifelong.text.readers.roam import Blocks
 
 SUFFIXES = {
@@ -45,6 +47,7 @@ class SourceFile:
         row_format: what its rows mean, where that was said; otherwise each row's keys decide.
         weight: of the source.
         source: what was asked for.
+        number: its place in the listing, from 0.
         notes: what the reader left out or could not resolve, counted while reading.
         blocks: the blocks of a Roam tree, shared by its files.
         spent: bytes of text read from the source so far, shared by its files.
@@ -56,9 +59,20 @@ class SourceFile:
     row_format: str | None
     weight: float
     source: DataSource
+    number: int = 0
     notes: Counter[str] = field(default_factory=Counter, compare=False)
     blocks: Blocks | None = field(default=None, repr=False, compare=False)
     spent: list[int] = field(default_factory=lambda: [0], repr=False, compare=False)
+
+    @property
+    def kind(self) -> str:
+        """What its rows mean, where that was said; otherwise how it holds its text."""
+        return self.row_format or self.container
+
+    @property
+    def may_name_split(self) -> bool:
+        """Whether ``test.jsonl`` means the test split; a page, a module or a data set called "test" is about tests."""
+        return self.container in ("text", "primer", *ROW_CONTAINERS)
 
 
 @dataclass(slots=True)
@@ -76,11 +90,6 @@ class Listing:
         if len(shown := self.examples.setdefault(reason, [])) < 3:
             shown.append(str(path))
 
-    @property
-    def notes(self) -> Counter[str]:
-        """What reading the files left out or could not resolve, summed."""
-        return sum((file.notes for file in self.files), Counter())
-
 
 def list_files(source: DataSource) -> Listing:
     """Find the files of a source, sorted by path.
@@ -92,6 +101,13 @@ def list_files(source: DataSource) -> Listing:
         LifelongError: nothing is there, the named file is empty or an archive, or the folder or pattern holds nothing
             readable.
     """
+    try:
+        return _list(source)
+    except OSError as error:
+        raise unreadable(error, str(source.path)) from error
+
+
+def _list(source: DataSource) -> Listing:
     listing = Listing(source)
     if source.is_hub:
         _add(listing, Path(source.path), str(source.path), "hub")
@@ -160,13 +176,11 @@ def _add(listing: Listing, path: Path, name: str, by_suffix: str) -> None:
     container = source.container or (by_suffix if not rows or by_suffix in (*ROW_CONTAINERS, "hub") else "jsonl")
     container = "hub" if by_suffix == "hub" else container
     spent = listing.files[0].spent if listing.files else [0]
-    file = SourceFile(path, name, container, source.row_format, source.weight, source, spent=spent)
+    file = SourceFile(path, name, container, source.row_format, source.weight, source, len(listing.files), spent=spent)
     listing.files.append(file)
 
 
 def _with_blocks(file: SourceFile, blocks: Blocks) -> SourceFile:
-    import dataclasses
-
     return dataclasses.replace(file, blocks=blocks)
 
 
@@ -236,8 +250,10 @@ def _reason_to_skip(source: DataSource, file: Path, root: Path) -> str | None:
         return "empty file"
     if source.row_format is not None and kind not in ROW_CONTAINERS:
         return f"{suffix} (not rows)"
-    if source.kind == "roam" and kind not in ("markdown", "text"):
-        return f"{suffix} (not Markdown)"
+    if source.kind in ("roam", "primer") and kind not in ("markdown", "text"):
+        return f"{suffix} (not text)"
+    if source.kind in ("text", "markdown", "code") and kind in ("pdf", "parquet"):
+        return f"{suffix} (not text)"
     if source.kind in ("html", "pdf", "ipynb", *ROW_CONTAINERS) and kind != source.kind:
         return f"{suffix} (not {source.kind})"
     for part in (kind, compression):

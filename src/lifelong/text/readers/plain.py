@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING, Any
 
-from lifelong.text.document import BadInput, Document
+from lifelong.text.document import Document
 from lifelong.text.readers.facts import plain_facts
 from lifelong.text.readers.opening import text_chunks
 from lifelong.text.readers.rules import OnProblem
@@ -17,8 +17,9 @@ if TYPE_CHECKING:
 STREAM_ABOVE = 1 << 20  # characters: a longer text comes as pieces
 PIECE = 4_000  # bytes of one piece, as `cleaning.cut` makes them
 _LONGEST = 1 << 16  # characters: a paragraph beyond this is torn, so that memory stays bounded
-_BREAK = re.compile(r"(?<=\n\n)(?=[^\r\n])|(?<=\n\r\n)(?=[^\r\n])")
-_CODE_BREAK = re.compile(r"(?<=\n\n)(?=\S)|(?<=\n\r\n)(?=\S)")
+# After blank lines, also such as hold white space; in code only before what stands at the margin.
+_BREAK = re.compile(r"\n(?:[ \t]*\r?\n)+(?=[ \t]*[^\s])")
+_CODE_BREAK = re.compile(r"\n(?:[ \t]*\r?\n)+(?=\S)")
 _FRONT_MATTER = re.compile(r"\A(---|\+\+\+)[ \t]*\r?\n(.*?)(?:^)\1[ \t]*(?:\r?\n|\Z)", re.DOTALL | re.MULTILINE)
 _FRONT_MATTER_LIMIT = 1 << 16
 
@@ -47,8 +48,6 @@ def read_plain(file: SourceFile, report: OnProblem) -> Iterator[Document]:
             yield Document(piece, str(file.path), name, kind, weight=file.weight, meta=meta)
     elif text.strip():
         yield Document(text, str(file.path), file.name, kind, weight=file.weight, meta=meta)
-    else:
-        raise BadInput("empty-file", "the file holds no text, only white space", where=str(file.path), fatal=True)
 
 
 def _chain(first: str, rest: Iterable[str]) -> Iterator[str]:
@@ -72,7 +71,7 @@ def pieces(chunks: Iterable[str], *, code: bool) -> Iterator[str]:
             yield buffer[start:end]
             start = end
         buffer = buffer[start:]
-        searched = max(0, len(buffer) - 1)  # a break needs the character after it
+        searched = len(buffer.rstrip())  # a break needs the character after it
     if buffer:
         yield buffer
 

@@ -31,9 +31,7 @@ def read_html(file: SourceFile, report: OnProblem) -> Iterator[Document]:
     logging.getLogger("trafilatura").setLevel(logging.CRITICAL)  # what it cannot read is ours to report
     page = _page(file)
     try:
-        found = trafilatura.bare_extraction(
-            page, output_format="markdown", include_formatting=True, include_comments=False, with_metadata=True
-        )
+        found = trafilatura.bare_extraction(page, include_formatting=True, include_comments=False, with_metadata=True)
     except Exception as error:  # a parser of hostile text may fail in any way
         raise _bad(file, "HTML page", error) from None
     text = _readable(getattr(found, "text", None) or "")
@@ -94,9 +92,8 @@ def read_ipynb(file: SourceFile, report: OnProblem) -> Iterator[Document]:
         problem.fatal = True
         raise problem
 
-    _, book = next(json_values(file, refuse))
-    cells = book.get("cells") if isinstance(book, dict) else None
-    if not isinstance(cells, list):
+    _, book = next(json_values(file, refuse), (None, None))
+    if not isinstance(book, dict) or not isinstance(cells := book.get("cells"), list):
         fix = "Open and save it in a present-day Jupyter: format 4 has 'cells'."
         raise BadInput("missing-key", "the notebook has no list of 'cells'", where=where, fix=fix, fatal=True)
     language = _language(book)
@@ -116,9 +113,8 @@ def read_ipynb(file: SourceFile, report: OnProblem) -> Iterator[Document]:
             parts.append(source.strip("\n"))
         if cell.get("outputs"):
             file.notes["outputs of notebook cells left out"] += 1
-    if not parts:
-        raise BadInput("empty-file", "the notebook is empty", where=where, fatal=True)
-    yield _document(file, "\n\n".join(parts) + "\n", {"language": language} if language else {})
+    if parts:
+        yield _document(file, "\n\n".join(parts) + "\n", {"language": language} if language else {})
 
 
 def _fenced(source: str, language: str) -> str:

@@ -4,19 +4,29 @@ from __future__ import annotations
 
 import os
 from collections import Counter
+from functools import partial
 from typing import Any, Protocol
 
-from lifelong.text.document import BadInput, Document
+from lifelong.text.cutting import piece_of
+from lifelong.text.document import HUB_PREFIX, BadInput, Document
 from lifelong.text.validation.conversations import conversation_problems
 from lifelong.text.validation.language import SAMPLE, Languages
-from lifelong.text.validation.quality import garbled, open_fence, prose_of, prose_problems
+from lifelong.text.validation.places import place_of, snippet, where
+from lifelong.text.validation.quality import REPEAT_WORDS, garbled, open_fence, prose_of, prose_problems
 from lifelong.text.validation.repeats import Repeats
 from lifelong.text.validation.report import Findings, ValidationReport
 from lifelong.text.validation.secrets import find_secrets, mask, redact
 
 PERCENTILES = {1: "p1", 5: "p5", 50: "p50", 95: "p95", 99: "p99", 100: "longest"}
-_SNIPPET = 60  # characters
-_WIDE = 400  # characters around a snippet in which secrets are masked, so that none is cut in two and shown
+# Keys of a row beside its text that are facts about it; any other may be a misspelt key, or text that is not read.
+_FACTS = {
+    *("_id", "id", "uuid", "guid", "idx", "index", "row", "line", "title", "name", "source", "dataset", "url", "uri"),
+    *("link", "path", "file", "filename", "category", "categories", "topic", "topics", "tag", "tags", "label"),
+    *("labels", "type", "kind", "domain", "subject", "author", "authors", "user", "date", "day", "time", "created"),
+    *("created_at", "updated", "updated_at", "timestamp", "lang", "language", "languages", "license", "licence"),
+    *("version", "split", "meta", "metadata", "info", "weight", "score", "quality", "rating", "rank", "difficulty"),
+    *("level", "length", "tokens", "token_count"),
+}
 
 
 class TokenCheck(Protocol):
@@ -49,10 +59,12 @@ class Checker:
         self._repeats = Repeats(near=near)
         self._languages = Languages(languages)
         self._sources: dict[str, Counter[str]] = {}
+        self._texts = 0
         self._kinds: Counter[str] = Counter()
         self._splits: Counter[str] = Counter()
         self._roles: Counter[str] = Counter()
         self._lengths: Counter[int] = Counter()
+        self._left_out: Counter[str] = Counter()
 
     def see(self, document: Document, split: str = "", source: str = "") -> None:
         """Check one document.
@@ -66,14 +78,19 @@ class Checker:
         source = source or os.path.dirname(document.source) or document.source  # noqa: PTH120  (50 times a Path's speed)
         self._count(document, split, source)
         if not document.text.strip() and not document.messages:
-            self.findings.add("empty-text", document.place, document.name)
+            self.findings.add("empty-text", place_of(document), document.name)
             return
+        self._texts += 1
         self._check_records(document)
         self._check_prose(document)
         for hit in find_secrets(document.text):
-            value = document.text[hit.start : hit.end]
-            self.findings.add(hit.rule, where(document, hit.start), f"{hit.kind} {mask(value)}", kind=hit.kind)
-        place = where(document)
+            self.findings.add(
+                hit.rule,
+                partial(where, document, hit.start),
+                f"{hit.kind} {mask(document.text[hit.start : hit.end])}",
+                kind=hit.kind,
+            )
+        place = place_of(document)
         self._repeats.see(document, split, place, lambda: snippet(document.text), self.findings)
         self._languages.see(document, source)
         if self.tokens is not None:
@@ -83,8 +100,21 @@ class Checker:
         """Count what a reader could not read."""
         self.findings.add(error.rule, error.where or "?", lambda: redact(error.what), fix=error.fix or "")
 
+    def left_out(self, what: str, count: int, place: str) -> None:
+        """Count what a reader left out that is no problem: files of unknown suffix, keys of messages."""
+        if what.startswith("key "):
+            self.findings.add("unknown-keys", place, what, kind=what.removeprefix("key "), count=count)
+        else:
+            self._left_out[what] += count
+
     def report(self) -> ValidationReport:
-        """Return what was found so far; called once, at the end."""
+        """Return what was found so far; called once, at the end.
+
+        Where not one document has text, and no other error says why, that is an error of its own.
+        """
+        if not self._texts and not self.findings.has_errors:
+            what = f"no text in {self._kinds.total():,} documents"
+            self.findings.add("nothing-trained", ", ".join(self._sources) or "everywhere", what)
         facts: dict[str, Any] = {
             "documents": self._kinds.total(),
             "bytes": sum(counts["bytes"] for counts in self._sources.values()),
@@ -95,6 +125,8 @@ class Checker:
         if self._roles:
             facts["roles"] = dict(self._roles)
         facts["bytes_per_document"] = percentiles(self._lengths)
+        if self._left_out:
+            facts["left_out"] = dict(self._left_out)
         facts["sources"] = {name: dict(counts) for name, counts in self._sources.items()}
         facts |= self._languages.finish(self.findings) | self._repeats.facts()
         if self.tokens is not None:
@@ -116,40 +148,29 @@ class Checker:
     def _check_records(self, document: Document) -> None:
         for rule, problem in conversation_problems(document.messages) if document.messages else ():
             self.findings.add(rule, document.place, f"{problem}: {snippet(document.text)}")
-        for key in document.meta.get("unknown_keys", ()):
-            self.findings.add("unknown-keys", document.place, repr(key), kind=str(key))
+        if document.line is not None and not document.source.startswith(HUB_PREFIX):
+            for key in document.meta.keys() - _FACTS:
+                self.findings.add("unknown-keys", document.place, f"the key {key[:40]!r}", kind=key[:40])
 
     def _check_prose(self, document: Document) -> None:
         if document.kind == "code":
             return
         text = document.text
-        for content in [message["content"] for message in document.messages] if document.messages else [text]:
-            # A text that was cut may lose the end of a fence; a plain text has none.
-            if document.kind != "text" and "#" not in document.name and (at := open_fence(content)) is not None:
-                self.findings.add("unbalanced-fence", where(document, at), lambda: snippet(content, at))  # noqa: B023
+        # A text that was cut may have lost the end of a fence; plain text has none.
+        if document.kind != "text" and not piece_of(document.name)[1]:
+            start = 0
+            for content in [message["content"] for message in document.messages] if document.messages else [text]:
+                if (at := open_fence(content)) is not None:
+                    at += start
+                    self.findings.add("unbalanced-fence", partial(where, document, at), partial(snippet, text, at))
+                start += len(content) + 1
         if found := garbled(text):
-            self.findings.add("mojibake", where(document, found[0]), lambda: redact(found[1]))
-        for rule, problem in prose_problems(prose_of(text)):
-            if rule == "repetition" or not document.messages:  # answers may well be numbers, symbols, lists
-                self.findings.add(rule, where(document), redact(problem))
-
-
-def where(document: Document, offset: int = 0) -> str:
-    """Return ``file:line`` of a place in a document; of a piece of a longer text, the file and the piece."""
-    if document.line is not None:
-        return document.place
-    _, cut, piece = document.name.partition("#")
-    if cut:
-        return f"{document.source} (piece {piece})"
-    return f"{document.source}:{1 + document.text.count(chr(10), 0, offset)}"
-
-
-def snippet(text: str, at: int = 0) -> str:
-    """Return the first words of a text (or from an offset on) in quotes, secrets masked."""
-    start = max(0, at - _WIDE)
-    wide = text[start : at + _WIDE]
-    shown = " ".join((redact(wide[: at - start])[-1:] + redact(wide[at - start :]) if start else redact(wide)).split())
-    return repr(shown[:_SNIPPET] + ("…" if len(shown) > _SNIPPET else ""))
+            self.findings.add("mojibake", partial(where, document, found[0]), redact(found[1]))
+        if document.messages and len(text) < 2 * REPEAT_WORDS:  # answers are judged for repetition only
+            return
+        # They may well be numbers, symbols, lists.
+        for rule, problem in prose_problems(prose_of(text), symbols=not document.messages):
+            self.findings.add(rule, place_of(document), redact(problem))
 
 
 def rounded(length: int) -> int:

@@ -13,7 +13,7 @@ def conversation_problems(messages: Sequence[dict[str, str]]) -> Iterator[tuple[
     roles = [message["role"] for message in messages]
     answers = [message["content"] for message in messages if message["role"] == "assistant"]
     if not answers:
-        yield "no-assistant-turn", f"roles: {', '.join(roles)}"
+        yield "no-assistant-turn", f"only {' and '.join(dict.fromkeys(roles))} turns"
         return
     if not any(answer.strip() for answer in answers):
         yield "nothing-trained", "every assistant turn is empty"
@@ -44,3 +44,10 @@ def question_and_answer(messages: Sequence[dict[str, str]]) -> tuple[str, str] |
             return ("\0".join(before), message["content"]) if before else None
         before.append(f"{message['role']}\0{message['content']}")
     return None
+
+
+def last_answer(messages: Sequence[dict[str, str]] | None, longest: int = 200) -> str:
+    """Return the last answer, case and white space aside, where it is shorter than ``longest``; or nothing."""
+    answers = [message["content"] for message in messages or () if message["role"] == "assistant"]
+    folded = " ".join(answers[-1].casefold().split()) if answers else ""
+    return folded if len(folded) < longest else ""

