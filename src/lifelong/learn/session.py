@@ -17,6 +17,7 @@ from lifelong import progress
 from lifelong.device import pick_device, pick_precision
 from lifelong.errors import LifelongError
 from lifelong.files import writer_lock
+from lifelong.learn.checking import open_checked
 from lifelong.learn.commit import commit_lesson
 from lifelong.learn.ewc import ElasticPull, fisher_diagonal
 from lifelong.learn.gate import change, decide
@@ -29,11 +30,12 @@ from lifelong.model.store import HOME, ModelStore
 from lifelong.model.transformer import Transformer
 from lifelong.settings.learn import LearnSettings
 from lifelong.settings.train import OptimizerSettings, ScheduleSettings
-from lifelong.text.corpus import open_corpus
 from lifelong.text.document import DataSource
 from lifelong.text.memory import ReplayMemory
 from lifelong.tokens.building import build_cache
+from lifelong.tokens.checks import longest_row
 from lifelong.tokens.loader import Batch, Loader
+from lifelong.tokens.loading import load_tokenizer
 from lifelong.tokens.replay import replay_sources
 from lifelong.tokens.rows import ChatSource, RowSource, WindowSource
 from lifelong.train.drive import Drive
@@ -57,11 +59,13 @@ def learn(model: Path, sources: list[str], settings: LearnSettings, *, dry_run: 
         dry_run: say what would be done and how long it takes, change nothing, and return None.
 
     Raises:
-        LifelongError: there is no text, or the rank does not fit; the model is untouched.
+        LifelongError: there is no text, it has errors, or the rank does not fit; the model is untouched.
         Interrupted: Ctrl-C; the model is untouched.
     """
     root = find_model(Path(model))
-    corpus = open_corpus([DataSource.parse(item) for item in sources], domain=settings.domain)
+    given = [DataSource.parse(item) for item in sources]
+    length = settings.sequence_length or longest_row(root)
+    corpus = open_checked(given, settings.domain, load_tokenizer(root), length)
     for warning in corpus.report.get("warnings", []):
         progress.note(f"note: {warning}")
     if settings.threads:

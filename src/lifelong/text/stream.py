@@ -37,8 +37,6 @@ OnProblem = Callable[[BadInput], None]
 LONG = 64_000  # bytes: a longer text is cut, so that one file does not decide on its own what is held out
 LONG_IF_ALONE = 2 * PIECE  # the same, where there are too few files to be split
 _EXAMPLES = 3
-# A page called "test" is about tests; a text or a table called so is a split.
-_PAGES = ("code", "markdown", "roam", "html", "pdf", "ipynb")
 
 
 def as_sources(sources: Sequence[Source] | Source) -> list[DataSource]:
@@ -100,7 +98,7 @@ def stream_splits(
     files = [
         (file, entry) for source, listing in raw for entry in [stream.entry(source, listing)] for file in listing.files
     ]
-    named = named_splits(file.path for file, _ in files if file.kind not in _PAGES)
+    named = named_splits(file.path for file, _ in files if file.may_name_split)
     stream.named = {str(path): splits for path, splits in named.items()}
     if named:
         stream.report["warnings"].append(f"files keep the split they name: {', '.join(sorted(map(str, named)))}")
@@ -156,7 +154,6 @@ class _Stream:
         self.on_problem: OnProblem | None = None
         self.on_document: Callable[[Document], None] | None = None
         self.named: dict[str, tuple[str, ...]] = {}
-        self.listings: list[Listing] = []  # one for each entry of the report's sources
         self.few = self.alone = False
         report |= {"sources": [], "warnings": [], "splits": {name: {"documents": 0, "bytes": 0} for name in SPLITS}}
 
@@ -169,23 +166,17 @@ class _Stream:
             for reason, count in listing.skipped.most_common()
         }
         self.report["sources"].append(entry)
-        self.listings.append(listing)
         return entry
 
-    def problems(self, entry: dict[str, Any]) -> OnProblem:
-        """Return what to do with a row that cannot be used: count it, and hand it on or raise it.
-
-        A conversation that nobody answers is only counted: there is nothing to mend, and nothing to learn.
-        """
+    def problems(self, entry: dict[str, Any]) -> OnProblem | None:
+        """Return what to do with a row that cannot be read: count it and hand it on; None: raise it."""
+        hand_on = self.on_problem
+        if hand_on is None:
+            return None
 
         def dropped(problem: BadInput) -> None:
-            silent = problem.rule == "no-assistant-turn"
-            if self.on_problem is None and not silent:
-                raise problem
-            if self.on_problem is not None:
-                self.on_problem(problem)
-            reason = "no assistant turn" if silent else f"unreadable ({problem.rule})"
-            note_example(entry["dropped"], reason, problem.where or entry["path"])
+            hand_on(problem)
+            note_example(entry["dropped"], f"unreadable ({problem.rule})", problem.where or entry["path"])
 
         return dropped
 
@@ -216,6 +207,8 @@ class _Stream:
         """Return why a document is dropped, and where it stands; None (and remember it) where it is kept."""
         if len(document.text.strip()) < self.min_chars:
             return f"shorter than {self.min_chars} characters", document.place
+        if document.messages and not any(m["role"] == "assistant" and m["content"] for m in document.messages):
+            return "no assistant turn", document.place  # nothing to learn from
         return self.twins.find_or_add(document)
 
     def prepared(self, source: DataSource) -> Iterator[tuple[str, Document]]:
@@ -264,8 +257,6 @@ class _Stream:
 
     def finish(self, *, seed: int, fractions: Sequence[float]) -> None:
         splits, sources = self.report["splits"], self.report["sources"]
-        for entry, listing in zip(sources, self.listings, strict=True):
-            entry["notes"] = dict(listing.notes)
         if not any(facts["documents"] for facts in splits.values()):
             reasons = sorted({reason for entry in sources for reason in entry["dropped"]})
             raise LifelongError(

@@ -22,6 +22,17 @@ KIND = "tokenizer"
 JSON, CONFIG = "tokenizer.json", "tokenizer_config.json"
 
 
+class VocabularyTooLarge(LifelongError):
+    """The text does not support as many tokens as were asked for; ``supported`` says how many it does."""
+
+    def __init__(self, wanted: int, supported: int) -> None:
+        self.supported = supported
+        super().__init__(
+            f"the text supports a vocabulary of {supported} tokens at most, {wanted} were asked for",
+            fix=f"Pass --vocab-size {supported} or less, or give more text.",
+        )
+
+
 class Tokenizer:
     """A tokenizer whose special tokens cannot be typed: text never becomes a special id, whatever it says.
 
@@ -161,7 +172,7 @@ class Tokenizer:
             trained: list[bool] = []
             for message in messages:
                 content = next(contents)
-                ids += [self._id(self.special.role(message["role"])), *content, self.end_of_turn_id]
+                ids += [self.role_id(message["role"]), *content, self.end_of_turn_id]
                 trained += [False] + [message["role"] == "assistant"] * (len(content) + 1)
             encoded.append((ids, trained))
         return encoded
@@ -200,7 +211,12 @@ class Tokenizer:
     @property
     def role_token_ids(self) -> set[int]:
         """Ids of the tokens that open a message: system, user, assistant."""
-        return {self._id(self.special.role(role)) for role in ROLES}
+        return {self.role_id(role) for role in ROLES}
+
+    @property
+    def special_ids(self) -> set[int]:
+        """Ids of all five special tokens."""
+        return {self._id(token) for token in self.special.spellings}
 
     @property
     def fingerprint(self) -> str:

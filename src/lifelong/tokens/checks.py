@@ -18,7 +18,6 @@ from lifelong.text.validation.report import Findings
 from lifelong.tokens.base import Tokenizer
 from lifelong.tokens.loading import load_tokenizer
 
-_BATCH = 1_000_000  # characters that are encoded at once
 # A tokenizer trained on text of a kind spells 0 to 2% of it in fragments of characters; on a script it never saw, most.
 _MOST_FRAGMENTS = 0.1
 _FEWEST_TOKENS = 50
@@ -30,10 +29,14 @@ class TokenChecks:
     Args:
         tokenizer: encodes them.
         max_length: tokens of a row; conversations are cut there. None: nothing is cut.
+
+    Attributes:
+        batch: characters that are encoded at once.
     """
 
     def __init__(self, tokenizer: Tokenizer, max_length: int | None = None) -> None:
         self.tokenizer, self.max_length = tokenizer, max_length
+        self.batch = 1_000_000
         self._texts: list[tuple[Document, str]] = []
         self._chats: list[tuple[Document, str]] = []
         self._waiting = 0
@@ -44,7 +47,7 @@ class TokenChecks:
         """Take a document; it is encoded when enough others wait."""
         (self._chats if document.messages else self._texts).append((document, where))
         self._waiting += len(document.text)
-        if self._waiting >= _BATCH:
+        if self._waiting >= self.batch:
             self._encode(findings)
 
     def finish(self, findings: Findings) -> dict[str, Any]:

@@ -11,7 +11,7 @@ from typing import Any, Literal, Self
 
 from lifelong.errors import LifelongError
 from lifelong.files import read_json, write_bytes
-from lifelong.tokens.base import CONFIG, Tokenizer
+from lifelong.tokens.base import CONFIG, Tokenizer, VocabularyTooLarge
 from lifelong.tokens.special import ROLES, SpecialTokens, known_spellings
 from lifelong.tokens.spm import CONTROL, USER_DEFINED, SpmModel, make_control, read_spm, round_scores
 from lifelong.tokens.spm_json import to_json
@@ -97,10 +97,7 @@ class SentencePieceTokenizer(Tokenizer):
 
     def _explain(self, message: str) -> LifelongError:
         if match := re.search(r"value <= (\d+)", message):
-            return LifelongError(
-                f"the text supports a vocabulary of {match[1]} tokens at most, {self._wanted} were asked for",
-                fix=f"Pass --vocab-size {match[1]} or less, or give more text.",
-            )
+            return VocabularyTooLarge(self._wanted, int(match[1]))
         if match := re.search(r"required_chars\. \d+ vs (\d+)", message):
             return LifelongError(
                 f"a vocabulary of {self._wanted} cannot hold the characters of the text",
@@ -144,7 +141,10 @@ class SentencePieceTokenizer(Tokenizer):
         # A user-defined piece is an ordinary word to the library: whoever types it would speak as the assistant.
         self._spm = make_control(data, typed)
         model = read_spm(self._spm, where)
-        self._processor = SentencePieceProcessor(model_proto=self._spm)
+        try:
+            self._processor = SentencePieceProcessor(model_proto=self._spm)
+        except RuntimeError as error:
+            raise LifelongError(f"not a SentencePiece model: {error}", where=where) from None
         self._bos = next((p.text for p in model.pieces if p.type == CONTROL and p.text in ("<s>", "<bos>")), None)
         texts = {piece.text for piece in model.pieces}
         missing = tuple(token for token in self.special.spellings if token not in texts)

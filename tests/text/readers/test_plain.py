@@ -182,7 +182,7 @@ def test_compressed_files(suffix: str, tmp_path: Path, read: Read) -> None:
         assert documents == []
         assert problem.rule in ("bad-compression", "binary", "not-utf8")
     (tmp_path / f"d.txt{suffix}").write_bytes(pack(b""))
-    assert read(tmp_path / f"d.txt{suffix}")[1][0].rule == "empty-file"
+    assert read(tmp_path / f"d.txt{suffix}") == ([], [])
 
 
 @pytest.mark.parametrize("suffix", [".gz", ".zst"])
@@ -205,4 +205,5 @@ def test_a_budget_ends_a_source(tmp_path: Path) -> None:
     for name in "abc":
         (tmp_path / f"{name}.txt").write_text("x" * 100)
     listing = list_files(DataSource(tmp_path, max_bytes=150))
-    assert [d.name for file in listing.files for d in read_file(file)] == ["a.txt", "b.txt"]
+    for _ in range(2):
+        assert [d.name for file in listing.files for d in read_file(file)] == ["a.txt", "b.txt"]

@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING, Any
 
-from lifelong.text.document import BadInput, Document
+from lifelong.text.document import Document
 from lifelong.text.readers.facts import plain_facts
 from lifelong.text.readers.opening import text_chunks
 from lifelong.text.readers.rules import OnProblem
@@ -48,8 +48,6 @@ def read_plain(file: SourceFile, report: OnProblem) -> Iterator[Document]:
             yield Document(piece, str(file.path), name, kind, weight=file.weight, meta=meta)
     elif text.strip():
         yield Document(text, str(file.path), file.name, kind, weight=file.weight, meta=meta)
-    else:
-        raise BadInput("empty-file", "the file holds no text, only white space", where=str(file.path), fatal=True)
 
 
 def _chain(first: str, rest: Iterable[str]) -> Iterator[str]:

@@ -11,7 +11,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from lifelong.text.document import BadInput, Document
+from lifelong.text.document import Document
 from lifelong.text.readers.plain import front_matter
 from lifelong.text.readers.rules import OnProblem
 
@@ -81,7 +81,7 @@ def read_roam(file: SourceFile, report: OnProblem) -> Iterator[Document]:
     page = _Page(file.blocks or Blocks([file.path]))
     outline = page.read(text.replace("\r\n", "\n").replace("\r", "\n"))
     if not outline.strip():
-        raise BadInput("empty-file", "the page is empty", where=str(file.path), fatal=True)
+        return
     file.notes.update({_NOTE: page.lost} if page.lost else {})
     facts: dict[str, Any] = {"title": title}
     facts |= {"links": sorted(page.links)} if page.links else {}

@@ -12,7 +12,7 @@ from lifelong.text.document import HUB_PREFIX, BadInput, Document
 from lifelong.text.validation.conversations import conversation_problems
 from lifelong.text.validation.language import SAMPLE, Languages
 from lifelong.text.validation.places import place_of, snippet, where
-from lifelong.text.validation.quality import garbled, open_fence, prose_of, prose_problems
+from lifelong.text.validation.quality import REPEAT_WORDS, garbled, open_fence, prose_of, prose_problems
 from lifelong.text.validation.repeats import Repeats
 from lifelong.text.validation.report import Findings, ValidationReport
 from lifelong.text.validation.secrets import find_secrets, mask, redact
@@ -110,9 +110,9 @@ class Checker:
     def report(self) -> ValidationReport:
         """Return what was found so far; called once, at the end.
 
-        Where not one document has text, that is an error: nothing could be trained on it.
+        Where not one document has text, and no other error says why, that is an error of its own.
         """
-        if not self._texts:
+        if not self._texts and not self.findings.has_errors:
             what = f"no text in {self._kinds.total():,} documents"
             self.findings.add("nothing-trained", ", ".join(self._sources) or "everywhere", what)
         facts: dict[str, Any] = {
@@ -166,9 +166,11 @@ class Checker:
                 start += len(content) + 1
         if found := garbled(text):
             self.findings.add("mojibake", partial(where, document, found[0]), redact(found[1]))
-        for rule, problem in prose_problems(prose_of(text)):
-            if rule == "repetition" or not document.messages:  # answers may well be numbers, symbols, lists
-                self.findings.add(rule, place_of(document), redact(problem))
+        if document.messages and len(text) < 2 * REPEAT_WORDS:  # answers are judged for repetition only
+            return
+        # They may well be numbers, symbols, lists.
+        for rule, problem in prose_problems(prose_of(text), symbols=not document.messages):
+            self.findings.add(rule, place_of(document), redact(problem))
 
 
 def rounded(length: int) -> int:

@@ -13,7 +13,7 @@ def conversation_problems(messages: Sequence[dict[str, str]]) -> Iterator[tuple[
     roles = [message["role"] for message in messages]
     answers = [message["content"] for message in messages if message["role"] == "assistant"]
     if not answers:
-        yield "no-assistant-turn", f"roles: {', '.join(roles)}"
+        yield "no-assistant-turn", f"only {' and '.join(dict.fromkeys(roles))} turns"
         return
     if not any(answer.strip() for answer in answers):
         yield "nothing-trained", "every assistant turn is empty"

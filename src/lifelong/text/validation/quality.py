@@ -23,7 +23,7 @@ FENCE = re.compile(r"^[ \t>]*(?:[-*+] |\d+[.)] )?[ \t]*(`{3,}|~{3,})(.*)$", re.M
 # How lines begin that are no prose: indented code, tables, directives and fields of reStructuredText.
 _NO_PROSE = ("    ", "\t", "|", "+-", ".. ", ":")
 _SIGNS = string.punctuation + string.whitespace
-_REPEAT_WORDS = 150  # in a shorter text, a few mentions of one thing are a fifth of it
+REPEAT_WORDS = 150  # in a shorter text, a few mentions of one thing are a fifth of it
 MIN_WORDS = 50  # Gopher's lower bound on a document: below it, ratios say little
 
 # Gopher, table A1: shares of characters.
@@ -103,19 +103,20 @@ def prose_of(text: str) -> str:
     )
 
 
-def prose_problems(text: str) -> Iterator[tuple[str, str]]:
+def prose_problems(text: str, *, symbols: bool = True) -> Iterator[tuple[str, str]]:
     """Yield the rule and the details of what is unlike prose in a text; texts under 50 words are not judged.
 
     Args:
         text: what `prose_of` returns.
+        symbols: whether symbols and lists are counted too.
     """
     words = text.split()
     if len(words) < MIN_WORDS:
         return
     counts = Counter(words)
-    if len(words) >= _REPEAT_WORDS and (problem := repeated_blocks(text) or repeated_words(words, counts)):
+    if len(words) >= REPEAT_WORDS and (problem := repeated_blocks(text) or repeated_words(words, counts)):
         yield "repetition", problem
-    if problem := symbol_ratios(words, counts, text):
+    if symbols and (problem := symbol_ratios(words, counts, text)):
         yield "symbols", problem
 
 

@@ -132,13 +132,16 @@ _IBAN_LENGTH = {
 
 def find_secrets(text: str) -> Iterator[Hit]:
     """Yield the secrets and personal data of a text, kind by kind."""
+    ends = set()
     for shape in _SHAPES:
         if any(needle in text for needle in shape.needles):
             for match in shape.pattern.finditer(text):
                 group = "value" if "value" in match.groupdict() else 0
                 if _looks_real(match[group], shape.kind):
+                    ends.add(match.end(group))
                     yield Hit("secret", shape.kind, *match.span(group))
-    yield from _addresses(text)
+    # The password of a URL and its host look like an address.
+    yield from (hit for hit in _addresses(text) if text.index("@", hit.start) not in ends)
     yield from _numbers(text)
     for match in _IBAN.finditer(text):
         if _is_iban(match[0]) and not text[max(0, match.start() - 1) : match.start()].isalnum():
