@@ -166,7 +166,7 @@ def _in_parallel(
         except BrokenProcessPool:
             raise LifelongError(
                 "a process that encodes text was ended from outside, or could not start",
-                fix='Pass fewer workers (memory), or one. A script that asks for more needs `if __name__ == "__main__":`.',
+                fix="Pass fewer workers, or one. A script that asks for more needs a guard around its main part.",
             ) from None
         finally:
             pool.shutdown(wait=True, cancel_futures=True)
