@@ -128,7 +128,9 @@ def symbol_ratios(words: list[str], counts: Counter[str], text: str) -> str | No
         return f"{(hashes + dots) / len(words):.2f} hash signs and ellipses per word (at most {_SYMBOLS_PER_WORD})"
     lines = text.count("\n") - text.count("\n\n") + 1
     many = lines >= _FEWEST_LINES
-    if many and sum(map(text.count, _BULLETS)) > _BULLET_LINES * lines:  # else there cannot be as many lines that begin so
+    if (
+        many and sum(map(text.count, _BULLETS)) > _BULLET_LINES * lines
+    ):  # else there cannot be as many lines that begin so
         bullets = len(_BULLET.findall(text))
         if bullets > _BULLET_LINES * lines:
             return f"{bullets / lines:.0%} of the lines are list items (at most {_BULLET_LINES:.0%})"
