@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import inspect
+import itertools
 from collections import Counter
 from pathlib import Path
 
@@ -64,7 +65,6 @@ def _chats(count: int) -> list[Document]:
 @pytest.mark.parametrize("length", [1, 7, 64, 1000])
 def test_windows_predict_every_token_once(text_cache: TokenCache, length: int) -> None:
     source = WindowSource(text_cache, length)
-    everything = text_cache.read(0, text_cache.tokens).tolist()
     labels: list[int] = []
     for index in range(len(source)):
         ids, row_labels, segments = _row(source, index)
@@ -73,7 +73,15 @@ def test_windows_predict_every_token_once(text_cache: TokenCache, length: int) -
         labels += [label for label in row_labels.tolist() if label != -100]
         for t in range(length - 1):
             assert row_labels[t] in (-100, ids[t + 1])
-    assert labels == everything[1:]
+    assert len(labels) == text_cache.tokens - 1
+    assert _documents(labels) == _documents(text_cache.read(1, text_cache.tokens).tolist())
+
+
+def _documents(labels: list[int]) -> Counter[tuple[int, ...]]:
+    """The documents in a stretch of ids, whatever their order."""
+    assert labels[-1] == _TOKENIZER.eos_id
+    ends = [at for at, token in enumerate(labels) if token == _TOKENIZER.eos_id]
+    return Counter(tuple(labels[a + 1 : b]) for a, b in itertools.pairwise([-1, *ends]))
 
 
 def test_less_text_than_one_sequence(text_cache: TokenCache) -> None:
@@ -171,6 +179,29 @@ def test_each_epoch_shows_every_row_once(weights: list[float], seed: int) -> Non
             epoch = rows[start : start + len(source)]
             assert len(set(epoch)) == len(epoch)  # so that a full epoch has every row
         assert sum(value // 100_000 == number for value in drawn[:BLOCK]) == loader.shares[number]
+
+
+@settings(max_examples=25)
+@given(_WEIGHTS, st.integers(0, 99), st.integers(1, 24), st.integers(1, 7), st.integers(0, 400))
+def test_any_number_of_processes_gives_the_same_global_batch(
+    weights: list[float], seed: int, batch_size: int, world: int, step: int
+) -> None:
+    sources = [(Numbered(number, 30 + number), weight) for number, weight in enumerate(weights)]
+    loader = Loader(sources, batch_size=batch_size, seed=seed)
+    parts = [loader.batch(step, rank=rank, world=world).input_ids for rank in range(world)]
+    assert torch.equal(torch.cat(parts), loader.batch(step).input_ids)
+    assert max(map(len, parts)) - min(map(len, parts)) <= 1
+
+
+def test_weights_count_tokens_also_where_rows_are_padded(text_cache: TokenCache, tmp_path: Path) -> None:
+    chats = ChatSource(build_cache(_chats(300), _TOKENIZER, tmp_path / "c"), 90)
+    assert chats.tokens_per_row < 0.95 * 90
+    loader = Loader([(WindowSource(text_cache, 90), 1.0), (chats, 1.0)], batch_size=8)
+    segments = loader.rows(0, BLOCK).segment_ids
+    assert segments is not None
+    padded = (segments == -1).any(dim=1) | (segments > 0).any(dim=1)  # rows of chats, all but a few
+    text, chat = int((segments[~padded] >= 0).sum()), int((segments[padded] >= 0).sum())
+    assert chat / (text + chat) == pytest.approx(0.5, abs=0.03)
 
 
 def test_orders_differ_by_epoch_source_and_seed() -> None:

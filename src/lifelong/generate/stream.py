@@ -22,22 +22,28 @@ class TextStream:
         self._tokenizer, self._on_text = tokenizer, on_text
         self._pieces: list[str] = []
         self._waiting: list[int] = []
+        self._before: list[int] = []  # the last tokens that spelled something: some vocabularies drop a first space
 
     def add(self, token: int) -> None:
         """Take one more token; pass on its text unless a character is still open."""
         self._waiting.append(token)
-        text = self._tokenizer.decode(self._waiting)
+        text = self._new_text()
         if not text.endswith(_REPLACEMENT):
             self._emit(text)
 
     def finish(self) -> str:
         """Return the whole text; a character that never became complete ends it as U+FFFD."""
         if self._waiting:
-            self._emit(self._tokenizer.decode(self._waiting))
+            self._emit(self._new_text())
         return "".join(self._pieces)
 
+    def _new_text(self) -> str:
+        known = len(self._tokenizer.decode(self._before))
+        return self._tokenizer.decode(self._before + self._waiting)[known:]
+
     def _emit(self, text: str) -> None:
-        self._waiting.clear()
+        self._before = self._waiting if text else self._before + self._waiting
+        self._waiting = []
         if text:
             self._pieces.append(text)
             if self._on_text is not None:

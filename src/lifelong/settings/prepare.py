@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from typing import ClassVar, Literal, Self
+import re
+from collections.abc import Mapping
+from typing import Any, ClassVar, Literal, Self
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from lifelong.settings.keys import FolderName, NamedSettings
 
@@ -52,10 +54,48 @@ class PrepareSettings(NamedSettings):
 class TokenizerSettings(NamedSettings):
     """Settings of ``lifelong tokenizer train``."""
 
-    kind: Literal["bpe"] = Field(default="bpe", description="bpe: byte-level byte-pair encoding.")
-    vocab_size: int = Field(default=8000, gt=0, description="Entries of the vocabulary.")
-    min_frequency: int = Field(default=2, gt=0, description="How often a pair must occur to be merged.")
-    seed: int = Field(default=0, ge=0, description="Seed of the split of raw text.")
+    synonyms: ClassVar[dict[str, str]] = {"bytes": "source_bytes"}
+
+    kind: Literal["bpe", "sentencepiece"] = Field(
+        default="bpe", description="bpe: byte-level byte-pair encoding; sentencepiece: pieces that know spaces."
+    )
+    vocab_size: int | None = Field(
+        default=None, gt=0, description="Entries of the vocabulary (default: 8000 for bpe, 16000 for sentencepiece)."
+    )
+    min_frequency: int = Field(default=2, gt=0, description="How often a pair must occur to be merged (bpe).")
+    model_type: Literal["unigram", "bpe"] = Field(default="unigram", description="How sentencepiece finds its pieces.")
+    source_bytes: tuple[str, ...] = Field(
+        default=(), description="Bytes of a source to learn from at most, as NAME=BYTES: its path, or the end of it."
+    )
+    max_bytes: int = Field(
+        default=100_000_000, gt=0, description="Bytes to learn from at most; of more text, documents are drawn."
+    )
+    balance: bool = Field(default=False, description="Learn from equally many bytes of each source or domain.")
+    seed: int = Field(default=0, ge=0, description="Seed of the split of raw text, and of drawing documents.")
+
+    @field_validator("source_bytes", mode="before")
+    @classmethod
+    def _spelled(cls, value: Any) -> Any:
+        return tuple(f"{name}={size}" for name, size in value.items()) if isinstance(value, Mapping) else value
+
+    @field_validator("source_bytes")
+    @classmethod
+    def _numbers(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        for item in value:
+            name, _, size = item.rpartition("=")
+            if not name or not re.fullmatch(r"[0-9_]*[1-9][0-9_]*", size):
+                raise ValueError(f"write it as NAME=BYTES, for example wiki=20000000, not {item!r}")
+        return value
+
+    @property
+    def budgets(self) -> dict[str, int]:
+        """Bytes of each source that has a budget."""
+        return {name: int(size) for name, _, size in (item.rpartition("=") for item in self.source_bytes)}
+
+    @property
+    def size(self) -> int:
+        """Entries of the vocabulary, asked for or by default."""
+        return self.vocab_size or (16_000 if self.kind == "sentencepiece" else 8000)
 
 
 class EvaluateSettings(NamedSettings):

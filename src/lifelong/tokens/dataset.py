@@ -21,9 +21,8 @@ from lifelong.text.twins import Twins
 from lifelong.text.validation import Checker, ValidationReport
 from lifelong.tokens.base import Tokenizer
 from lifelong.tokens.loading import load_tokenizer
-from lifelong.tokens.tokenizer import BPETokenizer
+from lifelong.tokens.training import BESIDE, train_tokenizer
 
-TOKENIZER = "tokenizer"
 _BATCH = 1 << 20  # characters encoded at once
 _SHOWN = 12  # lines of an error that names what is wrong with the data
 
@@ -108,11 +107,11 @@ def _tokenizer(writer: PreparedWriter, settings: PrepareSettings) -> Tokenizer |
     tokenizer: Tokenizer
     if settings.tokenizer in ("bpe", "sentencepiece"):
         progress.note(f"Training a tokenizer ({settings.tokenizer}) on the train split.")
-        tokenizer = BPETokenizer(settings.vocab_size)
-        tokenizer.train(document.text for document in stored_split(writer.folder, "train"))
+        train = stored_split(writer.folder, "train")
+        tokenizer = train_tokenizer(train, kind=settings.tokenizer, vocab_size=settings.vocab_size)
     else:
         tokenizer = load_tokenizer(settings.tokenizer)
-    tokenizer.save(writer.folder / TOKENIZER)
+    tokenizer.save(writer.folder / BESIDE)
     writer.report["tokenizer"] = {"vocab_size": tokenizer.vocab_size, "fingerprint": tokenizer.fingerprint}
     return tokenizer
 

@@ -5,11 +5,14 @@ In every row, ``labels[t]`` is the token that follows ``ids[t]``, or -100 where 
 
 from __future__ import annotations
 
-from typing import Protocol
+from collections.abc import Callable
+from typing import Any, Protocol
 
 import numpy as np
+import numpy.typing as npt
 
 from lifelong.errors import LifelongError
+from lifelong.tokens.packing import aligned_order, best_fit
 from lifelong.tokens.shards import Ids, TokenCache
 
 IGNORE = -100
@@ -40,8 +43,9 @@ class RowSource(Protocol):
 class WindowSource:
     """Windows of ``sequence_length + 1`` tokens at a stride of ``sequence_length``: each token is a label once.
 
-    The last window slides back to the end of the cache, so nothing is thrown away; labels it shares with the window
-    before it are -100.
+    The documents stand in the order of `aligned_order`, so that rows begin with a document where that costs nothing.
+    The last window slides back to the end, so nothing is thrown away; labels it shares with the window before it are
+    -100.
 
     Raises:
         LifelongError: the cache holds less than one window.
@@ -56,6 +60,15 @@ class WindowSource:
                 fix=f"Give more text, or pass --sequence-length {max(1, cache.tokens - 1)} or less.",
             )
         self.cache, self.sequence_length = cache, sequence_length
+        lengths = np.diff(cache.starts)
+        order = aligned_order(lengths, sequence_length)
+        # Documents that stand together on disk, too, are one piece. The first piece is the end-of-text before them all.
+        begins = cache.starts[order]
+        ends = begins + lengths[order]
+        first = np.flatnonzero(np.concatenate([[True], begins[1:] != ends[:-1]]))
+        self._begins = np.concatenate([[0], begins[first]])
+        sizes = np.concatenate([[1], np.add.reduceat(lengths[order], first)])
+        self._places = np.cumsum(sizes) - sizes  # where each piece begins when they are laid end to end
 
     def __len__(self) -> int:
         return -(-(self.cache.tokens - 1) // self.sequence_length)
@@ -70,13 +83,28 @@ class WindowSource:
         size = self.sequence_length
         wanted = indices * size
         starts = np.minimum(wanted, self.cache.tokens - 1 - size)
-        windows = self.cache.gather(starts, size + 1)
-        ids, labels = windows[:, :-1].copy(), windows[:, 1:].copy()
+        windows = np.empty((len(indices), size + 1), dtype=np.int64)
+        self._fill(starts, windows, self.cache.read_into)
+        labels = windows[:, 1:].copy()
         for row in np.flatnonzero(wanted - starts):
             labels[row, : wanted[row] - starts[row]] = IGNORE
         if self.cache.has_mask:
-            labels[~self.cache.gather_mask(starts + 1, size)] = IGNORE
-        return ids, labels, None
+            mask = np.empty((len(indices), size + 1), dtype=np.bool_)
+            self._fill(starts, mask, self.cache.read_mask_into)
+            labels[~mask[:, 1:]] = IGNORE
+        return windows[:, :-1].copy(), labels, None
+
+    def _fill(self, starts: Ids, out: npt.NDArray[Any], read_into: Callable[[int, npt.NDArray[Any]], None]) -> None:
+        # Slices, not one index of all positions: a copy of a slice runs at the speed of memory.
+        width = out.shape[1]
+        firsts = np.searchsorted(self._places, starts, side="right") - 1
+        lasts = np.searchsorted(self._places, starts + width - 1, side="right")
+        for row, (start, first, last) in enumerate(zip(starts.tolist(), firsts.tolist(), lasts.tolist(), strict=True)):
+            begins, places = self._begins[first:last].tolist(), self._places[first:last].tolist()
+            at = 0
+            for begin, place, upto in zip(begins, places, [*places[1:], start + width], strict=True):
+                read_into(begin + max(0, start - place), out[row, at : upto - start])
+                at = upto - start
 
 
 class ChatSource:
@@ -153,26 +181,3 @@ class ChatSource:
                 labels[row, here] = np.where(self.cache.read_mask(begin + 1, begin + length + 1), tokens[1:], IGNORE)
                 at += length
         return ids, labels, segments
-
-
-def best_fit(lengths: Ids, size: int) -> Ids:
-    """Return for each item the row it goes to: in their order, each into the fullest row of ``size`` that has room."""
-    rows = np.empty(len(lengths), dtype=np.int64)
-    open_rows: list[list[int]] = [[] for _ in range(size + 1)]  # by room left
-    rooms = 0  # bit r is set where a row with room r is open
-    count = 0
-    for item, length in enumerate(lengths.tolist()):
-        fitting = rooms >> length
-        if fitting:
-            room = length + (fitting & -fitting).bit_length() - 1  # the lowest bit
-            row = open_rows[room].pop()
-            if not open_rows[room]:
-                rooms ^= 1 << room
-        else:
-            room, row, count = size, count, count + 1
-        rows[item] = row
-        left = room - length
-        if left:
-            open_rows[left].append(row)
-            rooms |= 1 << left
-    return rows

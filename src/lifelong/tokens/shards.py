@@ -11,7 +11,8 @@ token has a predecessor, also the first of the first document. A shard is a part
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from bisect import bisect_right
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, fields
 from functools import cached_property
 from pathlib import Path
@@ -97,6 +98,7 @@ class TokenCache:
         self.path, self.facts = path, facts
         # Where each shard begins, and where the last one ends.
         self.borders = np.cumsum([0, *(shard.tokens for shard in facts.shards)], dtype=np.int64)
+        self._borders: list[int] = self.borders.tolist()
         self.has_mask = any(shard.has_mask for shard in facts.shards)
 
     def __len__(self) -> int:
@@ -154,57 +156,44 @@ class TokenCache:
         """Return where a file of a shard lies."""
         return self.path / f"shard_{number:05d}.{suffix}"
 
-    def gather(self, starts: Ids, length: int) -> Ids:
-        """Return the ids of ranges of one length from anywhere: (len(starts), length), int64."""
-        out = np.empty((len(starts), length), dtype=np.int64)
-        self._copy(self.shards, starts, out)
-        return out
+    def read_into(self, start: int, out: npt.NDArray[Any]) -> None:
+        """Copy the ids from position ``start`` on into ``out``, as many as it has room for."""
+        self._copy(self.shards, start, out)
 
-    def gather_mask(self, starts: Ids, length: int) -> Mask:
-        """Return which positions of ranges of one length are trained on; all, where there is no mask."""
-        out = np.ones((len(starts), length), dtype=np.bool_)
+    def read_mask_into(self, start: int, out: npt.NDArray[Any]) -> None:
+        """Set ``out`` to whether the positions from ``start`` on are trained on; all, where there is no mask."""
+        out.fill(True)
         if self.has_mask:
-            self._copy(self.masks, starts, out)
-        return out
-
-    def _copy(self, files: Sequence[npt.NDArray[Any] | None], starts: Ids, out: npt.NDArray[Any]) -> None:
-        # Slices, not one index of all positions: a copy of a slice runs at the speed of memory.
-        numbers = np.searchsorted(self.borders, starts, side="right") - 1
-        places, inside = starts - self.borders[numbers], starts + out.shape[1] <= self.borders[numbers + 1]
-        rows = zip(numbers.tolist(), places.tolist(), inside.tolist(), strict=True)
-        for row, (number, place, whole) in enumerate(rows):
-            if not whole:
-                self._copy_across(files, int(starts[row]), out[row])
-            elif (file := files[number]) is not None:
-                out[row] = file[place : place + out.shape[1]]
-
-    def _copy_across(self, files: Sequence[npt.NDArray[Any] | None], start: int, out: npt.NDArray[Any]) -> None:
-        at = 0
-        for number, low, high in self._cover(start, start + len(out)):
-            if (file := files[number]) is not None:
-                out[at : at + high - low] = file[low:high]
-            at += high - low
+            self._copy(self.masks, start, out)
 
     def read(self, start: int, stop: int) -> Ids:
         """Return the ids of positions ``start`` to ``stop`` (excluded), as int64."""
-        return self.gather(np.array([start]), stop - start).reshape(-1)
+        out = np.empty(stop - start, dtype=np.int64)
+        self.read_into(start, out)
+        return out
 
     def read_mask(self, start: int, stop: int) -> Mask:
         """Return which of the positions are trained on; all, where the cache has no mask."""
-        return self.gather_mask(np.array([start]), stop - start).reshape(-1)
+        out = np.empty(stop - start, dtype=np.bool_)
+        self.read_mask_into(start, out)
+        return out
+
+    def _copy(self, files: Sequence[npt.NDArray[Any] | None], start: int, out: npt.NDArray[Any]) -> None:
+        stop = start + len(out)
+        assert 0 <= start <= stop <= self.facts.tokens, (start, stop, self.facts.tokens)
+        number = bisect_right(self._borders, start) - 1
+        done = 0
+        while start + done < stop:
+            low, high = self._borders[number], self._borders[number + 1]
+            upto = min(stop, high) - start
+            if (file := files[number]) is not None:
+                out[done:upto] = file[start + done - low : start + upto - low]
+            done, number = upto, number + 1
 
     def document(self, index: int) -> tuple[Ids, Mask]:
         """Return the ids of a document without its end-of-text, and which of them are trained on."""
         start, stop = int(self.starts[index]), int(self.starts[index + 1]) - 1
         return self.read(start, stop), self.read_mask(start, stop)
-
-    def _cover(self, start: int, stop: int) -> Iterator[tuple[int, int, int]]:
-        assert 0 <= start <= stop <= self.facts.tokens, (start, stop, self.facts.tokens)
-        number = int(np.searchsorted(self.borders, start, side="right")) - 1
-        while start < stop:
-            low, high = int(self.borders[number]), int(self.borders[number + 1])
-            yield number, start - low, min(stop, high) - low
-            start, number = min(stop, high), number + 1
 
     def to_dict(self) -> dict[str, Any]:
         """Return the facts of ``meta.json``."""

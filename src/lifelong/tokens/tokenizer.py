@@ -11,7 +11,7 @@ from tokenizers import Tokenizer as Library
 
 from lifelong.errors import LifelongError
 from lifelong.files import check_manifest, directory_kind
-from lifelong.tokens.base import JSON, KIND, Tokenizer
+from lifelong.tokens.base import JSON, KIND, Tokenizer, VocabularyTooLarge
 from lifelong.tokens.special import SpecialTokens
 from lifelong.tokens.words import QWEN2
 
@@ -73,10 +73,7 @@ class BPETokenizer(Tokenizer):
                 fix=f"Give more text, or pass --vocab-size {SMALLEST} for bytes alone.",
             )
         if reached < self._wanted:
-            raise LifelongError(
-                f"the text supports a vocabulary of {reached} tokens at most, {self._wanted} were asked for",
-                fix=f"Pass --vocab-size {reached} or less, or give more text.",
-            )
+            raise VocabularyTooLarge(self._wanted, reached)
         self.adopt(tokenizer.to_str(pretty=True).encode("utf-8"), "the trained tokenizer")
         return self
 

@@ -22,11 +22,12 @@ from lifelong.settings.presets import load_preset
 from lifelong.settings.train import TrainSettings
 from lifelong.text.corpus import Corpus, open_corpus
 from lifelong.text.document import DataSource
+from lifelong.text.prepared import is_prepared
 from lifelong.tokens.base import Tokenizer
 from lifelong.tokens.decoding import tokenizer_of
 from lifelong.tokens.loading import load_tokenizer
 from lifelong.tokens.mixture import NamedCache
-from lifelong.tokens.tokenizer import BPETokenizer
+from lifelong.tokens.training import BESIDE, train_tokenizer
 from lifelong.train.cached import cache_text, corpus_of, open_caches, reopen_text
 from lifelong.train.checkpoint import newest_checkpoint, restore
 from lifelong.train.drive import Drive
@@ -83,7 +84,7 @@ def train(
         if tokenizer is not None and load_tokenizer(tokenizer).fingerprint != words.fingerprint:
             raise LifelongError(f"the tokenizer is not the one of the model in {start}", where=str(tokenizer))
     else:
-        words = load_tokenizer(tokenizer) if tokenizer is not None else _new_words(caches, corpus)
+        words = load_tokenizer(tokenizer) if tokenizer is not None else _new_words(caches, corpus, data)
         model = Transformer(load_preset(settings.preset).config(vocab_size=words.vocab_size)).to(device)
     with contextlib.ExitStack() as stack:
         if dry_run:
@@ -166,11 +167,15 @@ def _read(data: list[str], settings: TrainSettings) -> Corpus:
     return corpus
 
 
-def _new_words(caches: list[NamedCache], corpus: Corpus) -> Tokenizer:
+def _new_words(caches: list[NamedCache], corpus: Corpus, data: list[str]) -> Tokenizer:
+    """Return the tokenizer of the caches, or the one that `prepare` left with its data, or a new one."""
     if caches:
         return tokenizer_of(caches[0].cache)
-    progress.note("No tokenizer was given: training one with 8000 tokens on this text.")
-    return BPETokenizer().train(document.text for document in corpus.train)
+    beside = [Path(DataSource.parse(item).path).expanduser() / BESIDE for item in data]
+    if len(found := [place for place in beside if is_prepared(place.parent) and place.is_dir()]) == 1:
+        return load_tokenizer(found[0])
+    progress.note("No tokenizer was given: training one on this text.")
+    return train_tokenizer(corpus.train)
 
 
 def _decide(job: Job, data: list[str]) -> tuple[int, dict[str, Any]]:

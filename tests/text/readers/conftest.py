@@ -28,7 +28,9 @@ def read(path: Path, **options: Any) -> tuple[list[Document], list[BadInput]]:
     """Read one file; return its documents and its problems."""
     problems: list[BadInput] = []
     (file,) = list_files(DataSource(path, **options)).files
-    return list(read_file(file, problems.append)), problems
+    documents = list(read_file(file, problems.append))
+    assert documents or problems or file.notes, "nothing was read, and nothing said about it"
+    return documents, problems
 
 
 @pytest.fixture(name="read", scope="session")

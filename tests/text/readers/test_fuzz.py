@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
+import time
 import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import HealthCheck, example, given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from lifelong.errors import LifelongError
@@ -50,7 +51,6 @@ def _check(path: Path, read_sample: Callable[..., Any]) -> None:
     except LifelongError as refused:  # from the listing: an empty file
         assert refused.where
         return
-    assert documents or problems
     for document in documents:
         json.dumps(document.row(), allow_nan=False, ensure_ascii=False).encode("utf-8")
         assert document.text or document.kind == "chat"
@@ -75,9 +75,18 @@ def _run(
 
 
 @pytest.mark.parametrize("name", NAMES)
+def test_the_files_themselves_are_read(
+    name: str, sample: Callable[[str], bytes], tmp_path: Path, read_sample: Callable[..., Any]
+) -> None:
+    (tmp_path / name).write_bytes(sample(name))
+    documents, problems = read_sample(tmp_path / name)
+    assert documents
+    assert not problems
+
+
+@pytest.mark.parametrize("name", NAMES)
 @_fuzz(50)
 @given(changes=_CHANGES)
-@example(changes=[])
 def test_changed_files(
     name: str, changes: list[_Change], sample: Callable[[str], bytes], tmp_path: Path, read_sample: Callable[..., Any]
 ) -> None:
@@ -94,7 +103,7 @@ def test_changed_files_at_length(
     _run(name, changes, sample, tmp_path, read_sample)
 
 
-@_fuzz(80)
+@_fuzz(50)
 @given(changes=_CHANGES)
 def test_changed_lists_of_sources(changes: list[_Change], sample: Callable[[str], bytes], tmp_path: Path) -> None:
     path = tmp_path / "sources.yaml"
@@ -118,7 +127,7 @@ _JSON = st.recursive(
 )  # fmt: skip
 
 
-@_fuzz(300)
+@_fuzz(99)
 @given(rows=st.lists(_JSON, min_size=1, max_size=4))
 def test_rows_of_any_shape(rows: list[Any], tmp_path: Path, read_sample: Callable[..., Any]) -> None:
     (tmp_path / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
@@ -127,3 +136,34 @@ def test_rows_of_any_shape(rows: list[Any], tmp_path: Path, read_sample: Callabl
     _check(tmp_path / "rows.json", read_sample)
     (tmp_path / "rows.ipynb").write_text(json.dumps(rows[0]))
     _check(tmp_path / "rows.ipynb", read_sample)
+
+
+# Texts on which a careless pattern or parser takes the square of their length, or all of the stack.
+_TIRING = {
+    "blank.txt": "a" + "\n" * 2_000_000 + "b",
+    "spaced.py": "a" + " \n" * 1_000_000 + " b",
+    "front.md": "---\n" + "- " * 30_000 + "\n---\n",
+    "dashes.md": "---\n" + "--- x\n" * 10_000,
+    "brackets.roam": "- " + "[" * 300_000,
+    "links.roam": "- " + "[a]([[" * 50_000,
+    "braces.roam": "- " + "{{" * 100_000 + " " * 100_000,
+    "references.roam": "- a\n  id:: aaaaaa\n" + "- " + "((aaaaaa))" * 20_000,
+    "growing.roam": "".join(f"- ((aaaaa{n + 1}))((aaaaa{n + 1}))\n  id:: aaaaa{n}\n" for n in range(9)),
+    "bursting.roam": "".join("- " + f"((aaaaa{n + 1}))" * 3000 + f"\n  id:: aaaaa{n}\n" for n in range(4)),
+    "lines.primer": "\n\n<dialogue>\n" * 100_000,
+    "deep.json": "[" * 1_000_000,
+    "deep.ipynb": '{"cells":' * 100_000,
+    "quotes.json": '["' + '\\"' * 500_000,
+    "commas.csv": "text\n" + "," * 2_000_000,
+    "quotes.csv": "text\n" + '"' * 1_000_001,
+    "deep.html": "<div>" * 50_000 + "words",
+    "open.html": "<" * 200_000,
+}
+
+
+@pytest.mark.parametrize("name", _TIRING)
+def test_tiring_texts_are_read_in_bounded_time(name: str, tmp_path: Path, read_sample: Callable[..., Any]) -> None:
+    (tmp_path / name).write_text(_TIRING[name])
+    began = time.process_time()
+    _check(tmp_path / name, read_sample)
+    assert time.process_time() - began < 10

@@ -136,7 +136,6 @@ def test_what_is_no_json_names_line_column_and_key(
         ('[{"text": "a"},]', "comma before the end"),
         ('[{"text": "a"} {"text": "b"}]', "missing after a row"),
         ('[{"text": "a"}] x', "something follows"),
-        ("  \n ", "nothing but white space"),
         ("17", "an object or a list"),
     ],
 )
@@ -146,6 +145,16 @@ def test_a_broken_array(text: str, message: str, tmp_path: Path, read: Callable[
     assert len(problems) == 1
     with pytest.raises(BadInput, match=message):
         raise problems[0]
+
+
+@pytest.mark.parametrize("text", ["  \n ", "[]", " [ \n]\n"])
+@pytest.mark.parametrize("name", ["a.json", "a.jsonl"])
+def test_files_without_rows_are_noted(name: str, text: str, tmp_path: Path) -> None:
+    (tmp_path / name).write_text(text)
+    (file,) = list_files(DataSource(tmp_path)).files
+    for _ in range(2):  # counted anew each time it is read
+        assert list(read_file(file)) == []
+        assert file.notes == {"files that hold no text": 1}
 
 
 def test_a_mark_of_utf16_and_one_of_utf8(tmp_path: Path, read: Callable[..., Any]) -> None:

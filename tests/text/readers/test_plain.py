@@ -75,7 +75,7 @@ def test_memory_is_bounded(kind: str, tmp_path: Path) -> None:
         "one line": ("", "word " * 500, ""),
         "rows": ("", row + "\n", ""),
         "array": ("[" + row, ",\n" + row, "]"),
-        "csv": ("text\n", '"' + "word\n" * 400 + '"\n', ""),
+        "csv": ("text\n", '"' + ("word " * 50 + "\n") * 8 + '"\n', ""),
     }
     first, block, last = blocks[kind]
     size = 0
@@ -182,7 +182,7 @@ def test_compressed_files(suffix: str, tmp_path: Path, read: Read) -> None:
         assert documents == []
         assert problem.rule in ("bad-compression", "binary", "not-utf8")
     (tmp_path / f"d.txt{suffix}").write_bytes(pack(b""))
-    assert read(tmp_path / f"d.txt{suffix}")[1][0].rule == "empty-file"
+    assert read(tmp_path / f"d.txt{suffix}") == ([], [])
 
 
 @pytest.mark.parametrize("suffix", [".gz", ".zst"])
@@ -194,7 +194,7 @@ def test_a_bomb_is_refused(suffix: str, tmp_path: Path, read: Read) -> None:
     path = tmp_path / f"bomb.txt{suffix}"
     packer: Any = zlib.compressobj(9, wbits=31) if suffix == ".gz" else zstandard.ZstdCompressor().compressobj()
     with path.open("wb") as handle:
-        for _ in range(100):
+        for _ in range(40):
             handle.write(packer.compress(b" " * (1 << 20)))
         handle.write(packer.flush())
     _, problems = read(path)
@@ -205,4 +205,5 @@ def test_a_budget_ends_a_source(tmp_path: Path) -> None:
     for name in "abc":
         (tmp_path / f"{name}.txt").write_text("x" * 100)
     listing = list_files(DataSource(tmp_path, max_bytes=150))
-    assert [d.name for file in listing.files for d in read_file(file)] == ["a.txt", "b.txt"]
+    for _ in range(2):
+        assert [d.name for file in listing.files for d in read_file(file)] == ["a.txt", "b.txt"]

@@ -57,18 +57,32 @@ def read_file(file: SourceFile, on_problem: OnProblem | None = None) -> Iterator
     Text beyond 1 MB comes in contiguous pieces of about 4 kB. One row, or one piece, is in memory at a time.
 
     Args:
-        file: from `list_files`. What the reader leaves out or cannot resolve is counted in its ``notes``.
+        file: from `list_files`. What the reader leaves out or cannot resolve is counted in its ``notes``, and so is
+            that it holds nothing.
         on_problem: called with each problem (its ``rule`` is one of `RULES`); reading then goes on with the next row,
             or stops with this file where the problem is ``fatal``. Without it, the first problem is raised.
 
     Raises:
         BadInput: something cannot be read; names the file, and the line where there is one.
     """
+    file.notes.clear()
+    if file.number == 0:  # the source is read from its beginning
+        file.spent[0] = 0
     limit = file.source.max_bytes
     if limit is not None and file.spent[0] >= limit:
         return
+    empty = True
+
+    def report(problem: BadInput) -> None:
+        nonlocal empty
+        empty = False
+        if on_problem is None:
+            raise problem
+        on_problem(problem)
+
     try:
-        for document in READERS[file.container](file, on_problem or _raise):
+        for document in READERS[file.container](file, report):
+            empty = False
             yield document
             if limit is not None:
                 file.spent[0] += document.bytes
@@ -78,16 +92,15 @@ def read_file(file: SourceFile, on_problem: OnProblem | None = None) -> Iterator
         if on_problem is None:
             raise
         problem.fatal = True  # whoever raised it had nothing more to read
-        on_problem(problem)
+        report(problem)
     except OSError as error:
         refused = unreadable(error, str(file.path))
         if on_problem is None:
             raise refused from error
-        on_problem(refused)
-
-
-def _raise(problem: BadInput) -> None:
-    raise problem
+        report(refused)
+    if empty:
+        # Noted, not a problem: every tree of code has such files.
+        file.notes["files that hold no text"] += 1
 
 
 def _jsonl(file: SourceFile, report: OnProblem) -> Iterator[Document]:

@@ -93,7 +93,8 @@ def _local(folder: Path, short: str, name: str) -> tuple[str, dict[str, list[str
                 word = re.split(r"[-_.]", file.name)[0]
                 splits.setdefault(word if split_name(word) else "train", []).append(str(file))
         if splits:
-            return builder, splits
+            order = ("train", "gate", "test")
+            return builder, dict(sorted(splits.items(), key=lambda item: order.index(split_name(item[0]) or "train")))
     raise BadInput(
         "unreadable",
         f"no local copy of the data set {short!r} ({LOCAL_COPIES} is set)",

@@ -47,6 +47,7 @@ class SourceFile:
         row_format: what its rows mean, where that was said; otherwise each row's keys decide.
         weight: of the source.
         source: what was asked for.
+        number: its place in the listing, from 0.
         notes: what the reader left out or could not resolve, counted while reading.
         blocks: the blocks of a Roam tree, shared by its files.
         spent: bytes of text read from the source so far, shared by its files.
@@ -58,6 +59,7 @@ class SourceFile:
     row_format: str | None
     weight: float
     source: DataSource
+    number: int = 0
     notes: Counter[str] = field(default_factory=Counter, compare=False)
     blocks: Blocks | None = field(default=None, repr=False, compare=False)
     spent: list[int] = field(default_factory=lambda: [0], repr=False, compare=False)
@@ -66,6 +68,11 @@ class SourceFile:
     def kind(self) -> str:
         """What its rows mean, where that was said; otherwise how it holds its text."""
         return self.row_format or self.container
+
+    @property
+    def may_name_split(self) -> bool:
+        """Whether ``test.jsonl`` means the test split; a page, a module or a data set called "test" is about tests."""
+        return self.container in ("text", "primer", *ROW_CONTAINERS)
 
 
 @dataclass(slots=True)
@@ -169,7 +176,7 @@ def _add(listing: Listing, path: Path, name: str, by_suffix: str) -> None:
     container = source.container or (by_suffix if not rows or by_suffix in (*ROW_CONTAINERS, "hub") else "jsonl")
     container = "hub" if by_suffix == "hub" else container
     spent = listing.files[0].spent if listing.files else [0]
-    file = SourceFile(path, name, container, source.row_format, source.weight, source, spent=spent)
+    file = SourceFile(path, name, container, source.row_format, source.weight, source, len(listing.files), spent=spent)
     listing.files.append(file)
 
 

@@ -20,24 +20,25 @@ def read_primer(file: SourceFile, report: OnProblem) -> Iterator[Document]:
     The delimiter (by default ``\n\n<dialogue>\n\n``) may also stand at the file's beginning or end. Line ends may be
     CRLF.
     """
-    line, found, empty = 1, 0, 0
+    head, core, _ = _parts(file.source.delimiter)
+    line, found, empty = 1 - len(head), 0, 0  # the first block begins with line ends that are not in the file
     for block in _blocks(file):
-        if text := block.strip("\n"):
+        text = block.strip("\n")
+        if text.strip():
             file.notes["empty blocks dropped"] += empty  # not what stands before the first dialogue, or after the last
             found, empty = found + 1, 0
             start = line + len(block) - len(block.lstrip("\n"))
             yield Document(text + "\n", str(file.path), file.name, "text", weight=file.weight, line=start)
         elif found:
             empty += 1
-        line += block.count("\n") + _core_lines(file.source.delimiter)
+        line += block.count("\n") + (head + core).count("\n")
     if empty > 1:
         file.notes["empty blocks dropped"] += empty - 1
-    if not found:
-        raise BadInput("empty-file", "the file holds no dialogue", where=str(file.path), fatal=True)
 
 
 def _parts(delimiter: str) -> tuple[str, str, str]:
     """Return the line ends before a delimiter, its core, and the line ends after it."""
+    delimiter = delimiter.replace("\r\n", "\n")
     core = delimiter.strip("\n")
     if not core:
         return "", delimiter, ""
@@ -45,15 +46,9 @@ def _parts(delimiter: str) -> tuple[str, str, str]:
     return head, core, tail
 
 
-def _core_lines(delimiter: str) -> int:
-    head, core, _ = _parts(delimiter)
-    return (head + core).count("\n")
-
-
 def _blocks(file: SourceFile) -> Iterator[str]:
     """Yield what stands between delimiters; the line ends after a delimiter go to the block that follows."""
-    delimiter = file.source.delimiter.replace("\r\n", "\n")
-    head, core, tail = _parts(delimiter)
+    head, core, tail = _parts(file.source.delimiter)
     delimiter = head + core + tail  # its tail may be the next one's head
     buffer, searched = head, 0
     for chunk in _lf_chunks(file, tail):

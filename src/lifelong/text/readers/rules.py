@@ -12,7 +12,7 @@ OnProblem = Callable[[BadInput], None]
 RULES: dict[str, str] = {
     "unreadable": "the system refuses to read the file",
     "archive": "an archive of files: unpack it first",
-    "empty-file": "nothing is in the file, or nothing but white space",
+    "empty-file": "the file that was named holds not one byte",
     "binary": "a NUL byte: not text",
     "not-utf8": "not UTF-8, or not the encoding that was given",
     "bad-compression": "gzip or zstd data that is damaged or cut off",

@@ -57,8 +57,6 @@ def csv_rows(file: SourceFile, report: OnProblem) -> Iterator[Row]:
             report(BadInput("bad-table", what, where=f"{where}:{line}", fix=fix))
         else:
             yield line, dict(zip(heading, cells, strict=True))
-    if not heading:
-        raise BadInput("empty-file", "the table holds nothing", where=where, fatal=True)
 
 
 def _again(first: str, rest: Iterator[str]) -> Iterator[str]:

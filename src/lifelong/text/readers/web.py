@@ -31,9 +31,7 @@ def read_html(file: SourceFile, report: OnProblem) -> Iterator[Document]:
     logging.getLogger("trafilatura").setLevel(logging.CRITICAL)  # what it cannot read is ours to report
     page = _page(file)
     try:
-        found = trafilatura.bare_extraction(
-            page, output_format="markdown", include_formatting=True, include_comments=False, with_metadata=True
-        )
+        found = trafilatura.bare_extraction(page, include_formatting=True, include_comments=False, with_metadata=True)
     except Exception as error:  # a parser of hostile text may fail in any way
         raise _bad(file, "HTML page", error) from None
     text = _readable(getattr(found, "text", None) or "")
@@ -115,9 +113,8 @@ def read_ipynb(file: SourceFile, report: OnProblem) -> Iterator[Document]:
             parts.append(source.strip("\n"))
         if cell.get("outputs"):
             file.notes["outputs of notebook cells left out"] += 1
-    if not parts:
-        raise BadInput("empty-file", "the notebook is empty", where=where, fatal=True)
-    yield _document(file, "\n\n".join(parts) + "\n", {"language": language} if language else {})
+    if parts:
+        yield _document(file, "\n\n".join(parts) + "\n", {"language": language} if language else {})
 
 
 def _fenced(source: str, language: str) -> str:

@@ -13,6 +13,8 @@ from collections import Counter
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, NamedTuple
 
+from lifelong.text.mojibake import repair
+
 if TYPE_CHECKING:
     import numpy as np
     import numpy.typing as npt
@@ -243,23 +245,19 @@ def _runs(ids: Ids, n: int) -> Ids:
 def garbled(text: str) -> tuple[int, str] | None:
     """Return the offset of the first line of mojibake, and how it should read; None where there is none.
 
-    A line counts where ftfy's heuristic calls it bad and ftfy can also repair it, or where U+FFFD says that characters
-    were lost before. Only lines with characters outside ASCII are looked at: no rule of ftfy's matches others.
+    A line counts where it can be repaired, or where U+FFFD says that characters were lost before.
     """
     if text.isascii():
         return None
     if "\ufffd" in text and (lost := _LOST.search(text)):
         return lost.start(), "U+FFFD: characters were lost when the text was decoded"
-    from ftfy import fix_encoding
-    from ftfy.badness import is_bad
-
     looked_at = 0
     match = _NOT_ASCII.search(text)
     while match and looked_at < _LOOK_FOR_MOJIBAKE:
         start, end = text.rfind("\n", 0, match.start()) + 1, text.find("\n", match.start())
         line = text[start : end if end >= 0 else None][:_LOOK_FOR_MOJIBAKE]
         looked_at += len(line)
-        if is_bad(line) and (fixed := fix_encoding(line)) != line:
+        if (fixed := repair(line)) != line:
             differs = next((i for i, (a, b) in enumerate(zip(line, fixed, strict=False)) if a != b), 0)
             shown = slice(max(0, differs - 20), differs + 30)
             return start + differs, f"{line[shown]!r} should be {fixed[shown]!r}"

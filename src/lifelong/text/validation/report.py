@@ -8,6 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
+from lifelong.text.readers.rules import RULES as READERS_RULES
 from lifelong.text.validation.rules import RULES, Rule, Severity
 
 # A rule that only a reader knows: the reader's own words say what is wrong and what to do.
@@ -92,7 +93,7 @@ class Findings:
         """
         if (finding := self.by_rule.get(rule)) is None:
             known = RULES.get(rule, _UNNAMED)
-            title = known.title or rule.replace("-", " ")
+            title = known.title or READERS_RULES.get(rule, rule)
             finding = self.by_rule[rule] = Finding(rule, known.severity, title, known.fix or fix)
         if len(finding.by_kind) >= _KINDS and kind not in finding.by_kind:
             kind = kind and "other"

@@ -63,7 +63,7 @@ def _parts(source: DataSource, checker: Checker) -> list[Part]:
         return []
     for reason, count in listing.skipped.items():
         checker.left_out(f"{reason} (file not read)", count, name)
-    named = named_splits(file.path for file in listing.files if file.container not in ("code", "markdown"))
+    named = named_splits(file.path for file in listing.files if file.may_name_split)
     return [(name, named.get(file.path, ("",))[0], partial(_read, file, checker)) for file in listing.files]
 
 

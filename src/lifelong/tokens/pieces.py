@@ -1,0 +1,28 @@
+"""What single tokens spell, also those that spell only a part of a character."""
+
+from __future__ import annotations
+
+import re
+
+from lifelong.tokens.base import Tokenizer
+from lifelong.tokens.words import byte_names
+
+_BYTE = re.compile("<0x[0-9A-F]{2}>")
+
+
+def piece(tokenizer: Tokenizer, token: int) -> str:
+    """Return what a token spells; bytes that are no whole character come out as ``<0xE4><0xB8>``."""
+    text = tokenizer.decode([token], skip_special_tokens=False)
+    if "\ufffd" not in text:
+        return text
+    name = str(tokenizer.library.id_to_token(token))
+    byte_of = {character: byte for byte, character in byte_names().items()}
+    if _BYTE.fullmatch(name) or not set(name) <= byte_of.keys():
+        return name
+    return "".join(f"<0x{byte_of[character]:02X}>" for character in name)
+
+
+def is_fragment(tokenizer: Tokenizer, token: int) -> bool:
+    """Whether a token spells no whole character: a byte to fall back on, or a part of a character."""
+    name = str(tokenizer.library.id_to_token(token))
+    return bool(_BYTE.fullmatch(name)) or "\ufffd" in tokenizer.decode([token])
