@@ -66,7 +66,7 @@ class _Fence(NamedTuple):
 
 def _fences(text: str) -> Iterator[_Fence]:
     # Line by line, by plain searches: a pattern for the whole line takes quadratic time on a long one.
-    match = _FENCES.search(text)
+    match = _FENCES.search(text) if "```" in text or "~~~" in text else None
     while match:
         at = match.start()
         start, end = text.rfind("\n", 0, at) + 1, text.find("\n", at)
