@@ -181,6 +181,29 @@ def test_each_epoch_shows_every_row_once(weights: list[float], seed: int) -> Non
         assert sum(value // 100_000 == number for value in drawn[:BLOCK]) == loader.shares[number]
 
 
+@settings(max_examples=25)
+@given(_WEIGHTS, st.integers(0, 99), st.integers(1, 24), st.integers(1, 7), st.integers(0, 400))
+def test_any_number_of_processes_gives_the_same_global_batch(
+    weights: list[float], seed: int, batch_size: int, world: int, step: int
+) -> None:
+    sources = [(Numbered(number, 30 + number), weight) for number, weight in enumerate(weights)]
+    loader = Loader(sources, batch_size=batch_size, seed=seed)
+    parts = [loader.batch(step, rank=rank, world=world).input_ids for rank in range(world)]
+    assert torch.equal(torch.cat(parts), loader.batch(step).input_ids)
+    assert max(map(len, parts)) - min(map(len, parts)) <= 1
+
+
+def test_weights_count_tokens_also_where_rows_are_padded(text_cache: TokenCache, tmp_path: Path) -> None:
+    chats = ChatSource(build_cache(_chats(300), _TOKENIZER, tmp_path / "c"), 90)
+    assert chats.tokens_per_row < 0.95 * 90
+    loader = Loader([(WindowSource(text_cache, 90), 1.0), (chats, 1.0)], batch_size=8)
+    segments = loader.rows(0, BLOCK).segment_ids
+    assert segments is not None
+    padded = (segments == -1).any(dim=1) | (segments > 0).any(dim=1)  # rows of chats, all but a few
+    text, chat = int((segments[~padded] >= 0).sum()), int((segments[padded] >= 0).sum())
+    assert chat / (text + chat) == pytest.approx(0.5, abs=0.03)
+
+
 def test_orders_differ_by_epoch_source_and_seed() -> None:
     orders = [tuple(permutation(50, *key)) for key in [(0, 0, 1), (0, 1, 1), (0, 0, 2), (1, 0, 1)]]
     assert len(set(orders)) == 4

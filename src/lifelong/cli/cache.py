@@ -160,9 +160,11 @@ def _show_built(result: dict[str, Any]) -> None:
 
 
 def _show_sample(path: Path, index: int, tokenizer: Path | None, as_json: bool) -> None:
+    from lifelong.cli.validation_view import coloured
     from lifelong.tokens.decoding import tokenizer_of
     from lifelong.tokens.loading import load_tokenizer
     from lifelong.tokens.shards import open_cache
+    from lifelong.tokens.showing import spans
 
     cache = open_cache(path)
     if not 0 <= index < cache.documents:
@@ -172,37 +174,20 @@ def _show_sample(path: Path, index: int, tokenizer: Path | None, as_json: bool) 
     words = load_tokenizer(tokenizer) if tokenizer else tokenizer_of(cache)
     cache.check_tokenizer(words)
     ids, trained = cache.document(index)
-    pieces = runs(ids.tolist(), trained.tolist())
-    text = [(words.decode(run, skip_special_tokens=False), learned) for run, learned in pieces]
+    found = spans(words, ids.tolist(), trained.tolist())
     facts = {
         "document": index,
         "tokens": len(ids),
         "trained_tokens": int(trained.sum()),
         "ids": ids.tolist(),
-        "pieces": [{"text": piece, "trained": learned} for piece, learned in text],
+        "pieces": [span._asdict() for span in found],
     }
 
     def show() -> None:
         from rich.console import Console
-        from rich.text import Text
 
-        shown = Text()
-        for piece, learned in text:
-            shown.append(piece, style="green" if learned and cache.has_mask else "")
-        Console(highlight=False).print(shown)
-        note = "; the green ones are trained on" if cache.has_mask else ""
-        print(
-            f"document {index} of {cache.documents:,}: {len(ids):,} tokens, {facts['trained_tokens']:,} trained{note}"
-        )
+        console = Console(highlight=False)
+        console.print(coloured(found, plain=not console.is_terminal))
+        print(f"document {index} of {cache.documents:,}: {len(ids):,} tokens, {int(trained.sum()):,} trained on")
 
     emit(facts, as_json=as_json, show=show)
-
-
-def runs(ids: list[int], trained: list[bool]) -> list[tuple[list[int], bool]]:
-    """Return the ids in stretches that are all trained on, or all not."""
-    found: list[tuple[list[int], bool]] = []
-    for token, learned in zip(ids, trained, strict=True):
-        if not found or found[-1][1] != learned:
-            found.append(([], learned))
-        found[-1][0].append(token)
-    return found

@@ -91,12 +91,13 @@ def show_samples(documents: Sequence[Document], tokenizer: Path, *, on_errors: b
             f"\n{document.place}: {len(ids):,} tokens, {sum(trained):,} trained on", style="bold", markup=False
         )
         shown = spans(loaded, ids[:_SHOWN_TOKENS], trained[:_SHOWN_TOKENS])
-        console.print(_coloured(shown, plain=not console.is_terminal))
+        console.print(coloured(shown, plain=not console.is_terminal))
         if len(ids) > _SHOWN_TOKENS:
             _print(console, f"… and {len(ids) - _SHOWN_TOKENS:,} tokens more", "dim")
 
 
-def _coloured(shown: Sequence[Span], *, plain: bool) -> Text:
+def coloured(shown: Sequence[Span], *, plain: bool) -> Text:
+    """Return spans for a terminal (``plain``: for one without colours)."""
     from rich.text import Text
 
     text, inside = Text(), False

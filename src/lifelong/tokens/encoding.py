@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from lifelong.errors import LifelongError
 from lifelong.text.document import Document
 from lifelong.tokens.base import Tokenizer
 from lifelong.tokens.loading import load_tokenizer
@@ -144,6 +145,7 @@ def _in_parallel(
 ) -> Iterator[tuple[str, Encoded]]:
     import multiprocessing
     from concurrent.futures import Future, ProcessPoolExecutor
+    from concurrent.futures.process import BrokenProcessPool
 
     # Spawned, not forked: the tokenizer's threads do not survive a fork.
     context = multiprocessing.get_context("spawn")
@@ -161,6 +163,11 @@ def _in_parallel(
             while under_way:
                 done, future = under_way.popleft()
                 yield done, future.result()
+        except BrokenProcessPool:
+            raise LifelongError(
+                "a process that encodes text was ended from outside, or could not start",
+                fix="Pass fewer workers, or one. A script that asks for more needs a guard around its main part.",
+            ) from None
         finally:
             pool.shutdown(wait=True, cancel_futures=True)
 

@@ -153,6 +153,12 @@ def assemble(
         if not replayed:
             progress.note("note: there is no replay memory yet, so nothing is replayed")
     sources: list[RowSource] = [kind(item.cache, length) for item in caches]
+    for item, source in zip(caches, sources, strict=True):
+        if isinstance(source, ChatSource) and source.truncated + source.skipped:
+            progress.note(
+                f"note: of {item.cache.documents:,} conversations in '{item.name}', {source.truncated:,} are cut at "
+                f"{length} tokens, and {source.skipped:,} are left out, with no answer within them"
+            )
     loader = _loader(settings, caches, sources, replayed)
     bf16, cached = precision == "bf16", not caches[0].cache.path.is_relative_to(run.path)
     return Job(out, run, settings, corpus, model, tokenizer, caches, sources, replayed, loader, bf16, cached)
