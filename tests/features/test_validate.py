@@ -359,6 +359,20 @@ def test_f17_show_prints_documents_as_the_loss_sees_them(
     assert "⟦" + PROSE[:200] in capsys.readouterr().out
 
 
+def test_f17_show_is_in_colours_on_a_terminal(
+    tokenizer: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("FORCE_COLOR", "1")
+    monkeypatch.setenv("TERM", "xterm-256color")
+    monkeypatch.delenv("NO_COLOR", raising=False)
+    file = write(tmp_path / "a.jsonl", rows([Q, A]))
+    assert main(["validate", str(file), "--tokenizer", str(tokenizer), "--show", "1"]) == 0
+    out = capsys.readouterr().out
+    assert "\x1b[32mAn immutable sequence.\x1b[0m" in out  # green: trained on
+    assert "\x1b[2mWhat is a tuple?\x1b[0m" in out  # dim: not
+    assert "⟦" not in out
+
+
 def test_f17_what_needs_a_tokenizer_says_so(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     file = write(tmp_path / "a.txt", PROSE)
     for flags in (["--show", "1"], ["--max-length", "64"]):

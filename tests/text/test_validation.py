@@ -68,10 +68,10 @@ def test_any_list_of_documents_gives_a_report(found: list[Document], splits: lis
 
 def test_a_rule_only_the_reader_knows_keeps_its_own_words() -> None:
     checker = Checker(languages=0)
-    checker.problem(BadInput("too-deep", "nested too deeply", where="a.json:3", fix="Flatten it."))
+    checker.problem(BadInput("odd-rule", "nested too deeply", where="a.json:3", fix="Flatten it."))
     finding = checker.report().errors[0]
-    assert (finding.rule, finding.title, finding.fix) == ("too-deep", "too deep", "Flatten it.")
-    assert finding.line() == "too deep: 1 (such as a.json:3: nested too deeply)"
+    assert (finding.rule, finding.title, finding.fix) == ("odd-rule", "odd rule", "Flatten it.")
+    assert finding.line() == "odd rule: 1 (such as a.json:3: nested too deeply)"
 
 
 @given(st.text())

@@ -35,7 +35,7 @@ Sources = Annotated[
     Parameter(
         consume_multiple=True,
         negative=(),
-        help="Files, folders or globs: PATH[:KIND][@WEIGHT]; or a prepared directory.",
+        help="Files, folders, globs, hf:NAME: PATH[:KIND][@WEIGHT]; a YAML list of them; or a prepared directory.",
     ),
 ]
 

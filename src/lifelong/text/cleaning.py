@@ -7,10 +7,9 @@ import hashlib
 import json
 import re
 from collections import Counter
-from functools import cache
-from typing import Any
 
 from lifelong.text.document import Document, join_messages
+from lifelong.text.mojibake import repair
 
 _MANY_BLANK_LINES = 2
 _FENCE = re.compile(r" {0,3}(`{3,}|~{3,})")
@@ -103,23 +102,10 @@ def _fold(line: str, neighbours: list[str]) -> str:
 
 def _repair(line: str, changes: Changes) -> str:
     parts = _INLINE_CODE.split(line) if "`" in line else [line]
-    ftfy = _ftfy()
-    if not any(ftfy.badness.is_bad(part) for part in parts[::2]):
-        return line
-    repaired = "".join(part if index % 2 else ftfy.fix_encoding(part) for index, part in enumerate(parts))
-    # A repair may bring line ends with it (U+0085 read as an ellipsis, say): then the line is left as it is.
-    if repaired == line or len(repaired.splitlines()) > 1:
-        return line
-    changes["mojibake"] += 1
+    repaired = "".join(part if index % 2 else repair(part) for index, part in enumerate(parts))
+    if repaired != line:
+        changes["mojibake"] += 1
     return repaired
-
-
-@cache
-def _ftfy() -> Any:
-    import ftfy
-    import ftfy.badness
-
-    return ftfy
 
 
 def content_hash(document: Document) -> str:

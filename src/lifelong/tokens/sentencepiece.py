@@ -5,17 +5,19 @@ from __future__ import annotations
 import io
 import re
 from collections.abc import Iterable, Sequence
+from functools import cached_property
 from itertools import groupby
 from pathlib import Path
 from typing import Any, Literal, Self
 
 from lifelong.errors import LifelongError
 from lifelong.files import read_json, write_bytes
-from lifelong.tokens.base import CONFIG, Tokenizer, VocabularyTooLarge
+from lifelong.tokens.base import CONFIG, HALF, Tokenizer, VocabularyTooLarge
 from lifelong.tokens.special import ROLES, SpecialTokens, known_spellings
 from lifelong.tokens.spm import CONTROL, USER_DEFINED, SpmModel, make_control, read_spm, round_scores
 from lifelong.tokens.spm_json import to_json
 from lifelong.tokens.tokenizer import find_json
+from lifelong.tokens.words import WordCache, word_pattern
 
 MODEL = "spm.model"
 SPECIAL = SpecialTokens(end_of_text="</s>")
@@ -24,6 +26,9 @@ _RUNTIME = "lifelong_runtime"
 # Where a text is cut for the trainer: at characters that it gives a meaning of its own (it would drop a text that holds
 # one), and behind line ends, so that no piece crosses them and words can be encoded one by one.
 _CUTS = re.compile("[\0\u2581\u2585]+|(?<=\n)(?!\n)")
+
+_OWN = re.compile("[\u2581<\ud800-\udfff]")
+_EXACT = 4000  # characters: so far sums of scores are exact in the library's 32 bits
 
 
 class SentencePieceTokenizer(Tokenizer):
@@ -52,6 +57,7 @@ class SentencePieceTokenizer(Tokenizer):
         self._wanted, self._model_type = vocab_size, model_type
         self._spm: bytes = b""
         self._processor: Any = None  # the library's, for a model that was trained elsewhere
+        self._fast: Any = None  # the library's, for single words of a model that was trained here
         self._bos: str | None = "<s>"
         self.notes: list[str] = []  # what was added to or changed in a model that was trained elsewhere
 
@@ -91,7 +97,7 @@ class SentencePieceTokenizer(Tokenizer):
             )
         except RuntimeError as error:
             raise self._explain(str(error)) from None
-        self._spm, self._processor, self._bos = round_scores(out.getvalue()), None, "<s>"
+        self._spm, self._processor, self._fast, self._bos = round_scores(out.getvalue()), None, None, "<s>"
         self.adopt(to_json(read_spm(self._spm, MODEL), (), imported=False, where=MODEL), "the trained tokenizer")
         return self
 
@@ -160,9 +166,30 @@ class SentencePieceTokenizer(Tokenizer):
             return super()._encode(texts)
         try:
             ids: list[list[int]] = self._processor.encode(texts)
-        except UnicodeEncodeError:
-            raise LifelongError("the text holds half of a surrogate pair, which is not Unicode text") from None
+        except (TypeError, UnicodeEncodeError):  # by the list or the single text
+            raise LifelongError(HALF) from None
         return ids
+
+    @cached_property
+    def _words(self) -> WordCache | None:
+        pattern = word_pattern(self.data) if self._processor is None else None
+        return WordCache(pattern, self._encode, self._encode_words) if pattern else None
+
+    def _encode_words(self, words: list[str]) -> list[list[int]]:
+        """Encode words in the library where it is installed: it is 4.6 times as fast, and for these gives the same ids.
+
+        Not for those that hold its own sign for a space, or what could be spelled like an entry of the vocabulary.
+        """
+        try:
+            from sentencepiece import SentencePieceProcessor
+        except ImportError:
+            return self._encode(words)
+        if self._fast is None:
+            self._fast = SentencePieceProcessor(model_proto=self._spm)
+        plain = [not _OWN.search(word) and len(word) < _EXACT for word in words]
+        fast = iter(self._fast.encode([word for word, ok in zip(words, plain, strict=True) if ok], num_threads=1))
+        slow = iter(self._encode([word for word, ok in zip(words, plain, strict=True) if not ok]))
+        return [next(fast if ok else slow) for ok in plain]
 
     def decode(self, ids: Sequence[int], skip_special_tokens: bool = True) -> str:
         """Return the text of token ids; bytes that are not UTF-8 come out as U+FFFD."""

@@ -21,6 +21,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+Encode = Callable[[list[str]], list[list[int]]]
 Flat = tuple[npt.NDArray[np.uint32], npt.NDArray[np.int64]]
 
 _REST = r"\p{L}+|%s| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
@@ -31,8 +32,9 @@ DIGIT_PAIRS = _CONTRACTIONS + _REST % r"\p{N}{1,2}"
 LLAMA3 = _CONTRACTIONS + _REST % r"\p{N}{1,3}"
 SPACES = " *[^ ]+| +"
 LINES = " *[^ \\n]+\\n*| *\\n+| +"
-# For these it is known that a word encoded alone gets the ids it has in its text, and that `re` cuts like the library.
-_KNOWN = (GPT2, QWEN2, DIGIT_PAIRS, LLAMA3, SPACES, LINES)
+# For these it is known that words do not depend on their neighbours, and that `re` cuts like the library.
+BYTE_LEVEL = (GPT2, QWEN2, DIGIT_PAIRS, LLAMA3)
+_KNOWN = (*BYTE_LEVEL, SPACES, LINES)
 
 _PIECE = 1 << 20  # characters cut into words at once: what is in memory beside the text
 _MOST_WORDS, _MOST_IDS = 1 << 19, 1 << 22  # then the cache starts anew: about 60 MB
@@ -76,12 +78,13 @@ class WordCache:
     Args:
         pattern: one that `word_pattern` returned.
         encode: returns the ids of texts, as the tokenizer's ``encode_batch``.
+        encode_words: the same for single words, where there is a shorter way (default: ``encode``).
     """
 
-    def __init__(self, pattern: str, encode: Callable[[list[str]], list[list[int]]]) -> None:
+    def __init__(self, pattern: str, encode: Encode, encode_words: Encode | None = None) -> None:
         self._find = re.compile(_translate(pattern)).findall
         self._classes = "\\p" in pattern
-        self._encode = encode
+        self._encode, self._encode_words = encode, encode_words or encode
         self._forget()
 
     def _forget(self) -> None:
@@ -134,7 +137,7 @@ class WordCache:
         new, self._numbers.new = self._numbers.new, []
         if not new:
             return
-        lists = self._encode(new)
+        lists = self._encode_words(new)
         lengths = np.fromiter(map(len, lists), dtype=np.int64, count=len(lists))
         ids = np.fromiter((token for found in lists for token in found), dtype=np.uint32, count=int(lengths.sum()))
         self._starts = np.concatenate([self._starts, len(self._ids) + np.cumsum(lengths) - lengths])
@@ -210,3 +213,14 @@ def _ranges(name: str) -> str:
         else:
             runs.append([point, point])
     return "".join(f"\\u{first:04x}-\\u{last:04x}" for first, last in runs)
+
+
+@cache
+def byte_names() -> dict[int, str]:
+    """Return the character that stands for each byte in a byte-level vocabulary (GPT-2's `bytes_to_unicode`).
+
+    Printable Latin-1 characters stand for themselves, the other bytes are U+0100 and up.
+    """
+    printable = {*range(0x21, 0x7F), *range(0xA1, 0xAD), *range(0xAE, 0x100)}
+    others = [byte for byte in range(256) if byte not in printable]
+    return {byte: chr(byte) for byte in printable} | {byte: chr(0x100 + at) for at, byte in enumerate(others)}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 import warnings
 from collections.abc import Callable
 from pathlib import Path
@@ -135,3 +136,34 @@ def test_rows_of_any_shape(rows: list[Any], tmp_path: Path, read_sample: Callabl
     _check(tmp_path / "rows.json", read_sample)
     (tmp_path / "rows.ipynb").write_text(json.dumps(rows[0]))
     _check(tmp_path / "rows.ipynb", read_sample)
+
+
+# Texts on which a careless pattern or parser takes the square of their length, or all of the stack.
+_TIRING = {
+    "blank.txt": "a" + "\n" * 2_000_000 + "b",
+    "spaced.py": "a" + " \n" * 1_000_000 + " b",
+    "front.md": "---\n" + "- " * 30_000 + "\n---\n",
+    "dashes.md": "---\n" + "--- x\n" * 10_000,
+    "brackets.roam": "- " + "[" * 300_000,
+    "links.roam": "- " + "[a]([[" * 50_000,
+    "braces.roam": "- " + "{{" * 100_000 + " " * 100_000,
+    "references.roam": "- a\n  id:: aaaaaa\n" + "- " + "((aaaaaa))" * 20_000,
+    "growing.roam": "".join(f"- ((aaaaa{n + 1}))((aaaaa{n + 1}))\n  id:: aaaaa{n}\n" for n in range(9)),
+    "bursting.roam": "".join("- " + f"((aaaaa{n + 1}))" * 3000 + f"\n  id:: aaaaa{n}\n" for n in range(4)),
+    "lines.primer": "\n\n<dialogue>\n" * 100_000,
+    "deep.json": "[" * 1_000_000,
+    "deep.ipynb": '{"cells":' * 100_000,
+    "quotes.json": '["' + '\\"' * 500_000,
+    "commas.csv": "text\n" + "," * 2_000_000,
+    "quotes.csv": "text\n" + '"' * 1_000_001,
+    "deep.html": "<div>" * 50_000 + "words",
+    "open.html": "<" * 200_000,
+}
+
+
+@pytest.mark.parametrize("name", _TIRING)
+def test_tiring_texts_are_read_in_bounded_time(name: str, tmp_path: Path, read_sample: Callable[..., Any]) -> None:
+    (tmp_path / name).write_text(_TIRING[name])
+    began = time.process_time()
+    _check(tmp_path / name, read_sample)
+    assert time.process_time() - began < 10

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 ROW_LIMIT = 64 << 20  # bytes: no honest row is longer, and one that is must not exhaust memory
 _CHUNK = 1 << 18
 # A compressed file is refused once it has grown beyond both: text shrinks to a tenth, a bomb to a thousandth.
-_BOMB_BYTES, _BOMB_RATIO = 64 << 20, 250
+_BOMB_BYTES, _BOMB_RATIO = 32 << 20, 250
 # zstd packs 128 kB into 4 bytes at worst, so that this much input grows to at most 32 MB at once.
 _ZSTD_PIECE = 1 << 10
 _BOM = b"\xef\xbb\xbf"
@@ -55,16 +55,32 @@ def unreadable(error: OSError, where: str) -> BadInput:
 
 def read_whole(file: SourceFile, *, as_text: bool = True) -> bytes:
     """Return a file that must be parsed whole; one beyond the limit raises BadInput ``too-long-row``."""
+    parts: list[bytes] = []
+    size = 0
     with open_bytes(file, as_text=as_text) as stream:
-        data = stream.read(ROW_LIMIT + 1)
-    if len(data) > ROW_LIMIT:
-        raise BadInput(
-            "too-long-row",
-            f"a file of this kind may hold at most {ROW_LIMIT >> 20} MB",
-            where=str(file.path),
-            fatal=True,
-        )
-    return data
+        while data := stream.read(_CHUNK):
+            parts.append(data)
+            size += len(data)
+            check_size(size, file.path)
+    return b"".join(parts)
+
+
+def read_text(file: SourceFile) -> str:
+    """Return the text of a file that must be parsed whole; raises what `read_whole` and `text_chunks` raise."""
+    parts: list[str] = []
+    size = 0
+    for chunk in text_chunks(file):
+        parts.append(chunk)
+        size += len(chunk)
+        check_size(size, file.path)
+    return "".join(parts)
+
+
+def check_size(size: int, path: Path) -> None:
+    """Raise BadInput ``too-long-row`` for a size beyond the limit."""
+    if size > ROW_LIMIT:
+        what = f"a file of this kind may hold at most {ROW_LIMIT >> 20} MB"
+        raise BadInput("too-long-row", what, where=str(path), fatal=True)
 
 
 def text_chunks(file: SourceFile) -> Iterator[str]:

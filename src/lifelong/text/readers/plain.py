@@ -17,9 +17,10 @@ if TYPE_CHECKING:
 STREAM_ABOVE = 1 << 20  # characters: a longer text comes as pieces
 PIECE = 4_000  # bytes of one piece, as `cleaning.cut` makes them
 _LONGEST = 1 << 16  # characters: a paragraph beyond this is torn, so that memory stays bounded
-# After blank lines, also such as hold white space; in code only before what stands at the margin.
-_BREAK = re.compile(r"\n(?:[ \t]*\r?\n)+(?=[ \t]*[^\s])")
-_CODE_BREAK = re.compile(r"\n(?:[ \t]*\r?\n)+(?=\S)")
+# Blank lines, also such as hold white space. Possessive, and without a look at what follows, so that a megabyte of them
+# is passed once and not once for each.
+_BLANK_LINES = re.compile(r"\n(?:[ \t]*+\r?\n)++")
+_WHITE = " \t\r\n"
 _FRONT_MATTER = re.compile(r"\A(---|\+\+\+)[ \t]*\r?\n(.*?)(?:^)\1[ \t]*(?:\r?\n|\Z)", re.DOTALL | re.MULTILINE)
 _FRONT_MATTER_LIMIT = 1 << 16
 
@@ -57,13 +58,14 @@ def _chain(first: str, rest: Iterable[str]) -> Iterator[str]:
 
 def pieces(chunks: Iterable[str], *, code: bool) -> Iterator[str]:
     """Cut a stream of text at blank lines into contiguous pieces of about 4 kB; joined they are the stream."""
-    pattern = _CODE_BREAK if code else _BREAK
     buffer, searched = "", 0
     for chunk in chunks:
         buffer += chunk
         start = 0
-        for found in pattern.finditer(buffer, searched):
-            if _size(buffer, start, found.end()) >= PIECE:
+        end = len(buffer.rstrip(_WHITE))  # blank lines at the end may go on in the next chunk
+        for found in _BLANK_LINES.finditer(buffer, searched, end):
+            margin = not code or buffer[found.end()] not in _WHITE  # code: only before what stands at the margin
+            if margin and _size(buffer, start, found.end()) >= PIECE:
                 yield buffer[start : found.end()]
                 start = found.end()
         while len(buffer) - start > _LONGEST:
@@ -71,7 +73,7 @@ def pieces(chunks: Iterable[str], *, code: bool) -> Iterator[str]:
             yield buffer[start:end]
             start = end
         buffer = buffer[start:]
-        searched = len(buffer.rstrip())  # a break needs the character after it
+        searched = len(buffer.rstrip(_WHITE))
     if buffer:
         yield buffer
 

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from lifelong.text.document import Document
+from lifelong.text.readers.opening import read_text
 from lifelong.text.readers.plain import front_matter
 from lifelong.text.readers.rules import OnProblem
 
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
 _ID = r"[A-Za-z0-9_-]{6,64}"
 _REFERENCE = re.compile(rf"\(\(({_ID})\)\)")
 _EMBED = re.compile(rf"\{{\{{\s*(?:\[\[)?embed(?:-path|-children)?(?:\]\])?:?\s*\(\(({_ID})\)\)\s*\}}\}}")
-_ALIAS = re.compile(rf"\[([^\]\n]+)\]\((?:\[\[[^\n]*?\]\]|\(\({_ID}\)\))\)")
+_ALIAS = re.compile(rf"\[([^\[\]\n]+)\]\((?:\[\[[^\n]{{1,200}}?\]\]|\(\({_ID}\)\))\)")
 _LINK = re.compile(r"\[\[([^\[\]\n]+)\]\]")
 _TASK = re.compile(r"\{\{\s*\[\[(TODO|DONE)\]\]\s*\}\}")
 _BULLET = re.compile(r"(?P<indent>[ \t]*)[-*+][ \t]+(?P<text>.*)")
@@ -29,6 +30,7 @@ _ATTRIBUTE = re.compile(r"(?P<key>[^\s:`\[\]()][^:`\n\[\]()]{0,60}|\[\[[^\[\]\n]
 _OWN_ID = re.compile(rf"[ \t]*(?:[-*+][ \t]+)?id:: *(?P<id>{_ID})[ \t]*")
 _TRAILING_ID = re.compile(rf"[ \t]\^(?P<id>{_ID})[ \t]*$")
 _FENCE = re.compile(r"[ \t]*(?:[-*+][ \t]+)?(`{3,}|~{3,})")
+_ROOM = 1 << 20  # characters of other blocks in one page: blocks of blocks of blocks grow fast
 _NOTE = "block references that lead nowhere"
 
 
@@ -73,10 +75,7 @@ def read_roam(file: SourceFile, report: OnProblem) -> Iterator[Document]:
     ``meta`` holds ``title`` (from the file's name), ``links`` (pages it names) and ``attributes`` (of ``key:: value``).
     References to blocks that the tree does not hold stay as they are, and are counted.
     """
-    from lifelong.text.readers.opening import read_whole, text_chunks
-
-    read_whole(file)  # a page beyond the limit is refused before it is in memory twice
-    text, meta = front_matter("".join(text_chunks(file)))
+    text, meta = front_matter(read_text(file))
     title = Path(file.name).with_suffix("").as_posix()
     page = _Page(file.blocks or Blocks([file.path]))
     outline = page.read(text.replace("\r\n", "\n").replace("\r", "\n"))
@@ -92,7 +91,7 @@ def read_roam(file: SourceFile, report: OnProblem) -> Iterator[Document]:
 
 class _Page:
     def __init__(self, blocks: Blocks) -> None:
-        self.blocks, self.lost = blocks, 0
+        self.blocks, self.lost, self.room = blocks, 0, _ROOM
         self.links: set[str] = set()
         self.attributes: dict[str, str] = {}
 
@@ -144,7 +143,8 @@ class _Page:
 
     def _block(self, found: re.Match[str], depth: int) -> str:
         block = self.blocks.get(found[1]) if depth < 4 else None
-        if block is None:
+        if block is None or len(block) > self.room:
             self.lost += 1
             return found[0]
+        self.room -= len(block)
         return self.plain(block, depth + 1)

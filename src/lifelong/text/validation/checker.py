@@ -17,6 +17,7 @@ from lifelong.text.validation.repeats import Repeats
 from lifelong.text.validation.report import Findings, ValidationReport
 from lifelong.text.validation.secrets import find_secrets, mask, redact
 
+_SOURCES = 50  # named in the facts
 PERCENTILES = {1: "p1", 5: "p5", 50: "p50", 95: "p95", 99: "p99", 100: "longest"}
 # Keys of a row beside its text that are facts about it; any other may be a misspelt key, or text that is not read.
 _FACTS = {
@@ -127,7 +128,7 @@ class Checker:
         facts["bytes_per_document"] = percentiles(self._lengths)
         if self._left_out:
             facts["left_out"] = dict(self._left_out)
-        facts["sources"] = {name: dict(counts) for name, counts in self._sources.items()}
+        facts["sources"] = _largest(self._sources)
         facts |= self._languages.finish(self.findings) | self._repeats.facts()
         if self.tokens is not None:
             facts |= self.tokens.finish(self.findings)
@@ -171,6 +172,15 @@ class Checker:
         # They may well be numbers, symbols, lists.
         for rule, problem in prose_problems(prose_of(text), symbols=not document.messages):
             self.findings.add(rule, place_of(document), redact(problem))
+
+
+def _largest(sources: dict[str, Counter[str]]) -> dict[str, dict[str, int]]:
+    """Return the counts of the largest sources, and the sum of the others: a tree can have ten thousand folders."""
+    ranked = sorted(sources, key=lambda name: -sources[name]["bytes"])
+    shown = {name: dict(sources[name]) for name in ranked[:_SOURCES]}
+    if rest := ranked[_SOURCES:]:
+        shown[f"{len(rest):,} others"] = dict(sum((sources[name] for name in rest), Counter()))
+    return shown
 
 
 def rounded(length: int) -> int:

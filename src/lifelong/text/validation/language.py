@@ -12,6 +12,7 @@ from lifelong.text.validation.quality import without_fences
 from lifelong.text.validation.report import Findings
 
 SAMPLE = 200  # documents of each source
+_ALL = 2000  # documents of all sources together: half a second
 _CHARACTERS = 1000  # of each document; more does not change the answer
 _LETTERS = 100  # with fewer, the answer is a guess
 _SURE = 0.7
@@ -29,17 +30,19 @@ class Languages:
     def __init__(self, sample: int = SAMPLE) -> None:
         self.sample = sample
         self._detector: Any = None
+        self._total = 0
         self._seen: Counter[str] = Counter()
         self._found: defaultdict[str, list[tuple[str, str, str]]] = defaultdict(list)  # (language, place, snippet)
 
     def see(self, document: Document, source: str) -> None:
         """Look at a document, if its source has room for more."""
-        if document.kind == "code" or self._seen[source] >= self.sample or not is_installed():
+        if document.kind == "code" or self._seen[source] >= self.sample or self._total >= _ALL or not is_installed():
             return
         text = " ".join(without_fences(document.text[: 4 * _CHARACTERS]).split())[:_CHARACTERS]
         if sum(map(str.isalpha, text)) < _LETTERS:
             return
         self._seen[source] += 1
+        self._total += 1
         if self._detector is None:
             self._detector = _load()
         best = self._detector.detect(text, model="lite")[0]

@@ -13,6 +13,8 @@ from collections import Counter
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
+from lifelong.text.mojibake import repair
+
 if TYPE_CHECKING:
     import numpy as np
     import numpy.typing as npt
@@ -37,6 +39,7 @@ _DUPLICATE_NGRAMS = {5: 0.30, 6: 0.28, 7: 0.26, 8: 0.24, 9: 0.22, 10: 0.20}
 _SYMBOLS_PER_WORD = 0.1
 _BULLET_LINES = 0.9
 _ELLIPSIS_LINES = 0.3
+_FEWEST_LINES = 10  # of which a share is one
 _WORDS_WITH_LETTERS = 0.8
 _MEAN_WORD_LENGTH = 10
 _BULLETS = "-*•‣–·"
@@ -126,11 +129,14 @@ def symbol_ratios(words: list[str], counts: Counter[str], text: str) -> str | No
     if hashes + dots > _SYMBOLS_PER_WORD * len(words):
         return f"{(hashes + dots) / len(words):.2f} hash signs and ellipses per word (at most {_SYMBOLS_PER_WORD})"
     lines = text.count("\n") - text.count("\n\n") + 1
-    if sum(map(text.count, _BULLETS)) > _BULLET_LINES * lines:  # else there cannot be as many lines that begin so
+    many = lines >= _FEWEST_LINES
+    if (
+        many and sum(map(text.count, _BULLETS)) > _BULLET_LINES * lines
+    ):  # else there cannot be as many lines that begin so
         bullets = len(_BULLET.findall(text))
         if bullets > _BULLET_LINES * lines:
             return f"{bullets / lines:.0%} of the lines are list items (at most {_BULLET_LINES:.0%})"
-    if dots > _ELLIPSIS_LINES * lines:
+    if many and dots > _ELLIPSIS_LINES * lines:
         trailing = len(_ELLIPSIS.findall(text))
         if trailing > _ELLIPSIS_LINES * lines:
             return f"{trailing / lines:.0%} of the lines end in an ellipsis (at most {_ELLIPSIS_LINES:.0%})"
@@ -225,23 +231,19 @@ def _runs(ids: Ids, n: int) -> Ids:
 def garbled(text: str) -> tuple[int, str] | None:
     """Return the offset of the first line of mojibake, and how it should read; None where there is none.
 
-    A line counts where ftfy's heuristic calls it bad and ftfy can also repair it, or where U+FFFD says that characters
-    were lost before. Only lines with characters outside ASCII are looked at: no rule of ftfy's matches others.
+    A line counts where it can be repaired, or where U+FFFD says that characters were lost before.
     """
     if text.isascii():
         return None
     if "\ufffd" in text and (lost := _LOST.search(text)):
         return lost.start(), "U+FFFD: characters were lost when the text was decoded"
-    from ftfy import fix_encoding
-    from ftfy.badness import is_bad
-
     looked_at = 0
     match = _NOT_ASCII.search(text)
     while match and looked_at < _LOOK_FOR_MOJIBAKE:
         start, end = text.rfind("\n", 0, match.start()) + 1, text.find("\n", match.start())
         line = text[start : end if end >= 0 else None][:_LOOK_FOR_MOJIBAKE]
         looked_at += len(line)
-        if is_bad(line) and (fixed := fix_encoding(line)) != line:
+        if (fixed := repair(line)) != line:
             differs = next((i for i, (a, b) in enumerate(zip(line, fixed, strict=False)) if a != b), 0)
             shown = slice(max(0, differs - 20), differs + 30)
             return start + differs, f"{line[shown]!r} should be {fixed[shown]!r}"

@@ -89,7 +89,7 @@ class Findings:
     def add(self, rule: str, where: Lazy, snippet: Lazy, *, kind: str = "", fix: str = "", count: int = 1) -> None:
         """Count a finding; ``where`` and ``snippet``, if functions, are only called where the example is kept.
 
-        Of a rule with kinds, each kind shows at least one example while there is room.
+        Of a rule with kinds, one kind takes at most half of the room, so that others are seen too.
         """
         if (finding := self.by_rule.get(rule)) is None:
             known = RULES.get(rule, _UNNAMED)
@@ -102,7 +102,7 @@ class Findings:
         if kind:
             finding.by_kind[kind] += count
         room = self.limit - len(finding.examples)
-        if room > 0 and (seen < 2 or not kind):
+        if room > 0 and (not kind or seen < max(2, self.limit // 2)):
             finding.examples.append(Example(*(item if isinstance(item, str) else item() for item in (where, snippet))))
 
     @property
