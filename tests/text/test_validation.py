@@ -3,6 +3,7 @@ from __future__ import annotations
 import dataclasses
 import pydoc_data.topics as topics
 import sys
+import time
 import tracemalloc
 from collections import Counter
 from typing import Any
@@ -159,6 +160,19 @@ def test_a_snippet_never_shows_half_of_a_secret() -> None:
         text = "x" * before + " " + secret + " " + "y" * 500
         for at in (0, before, before + 10):
             assert secret[12:20] not in snippet(text, at)
+
+
+@pytest.mark.parametrize(
+    "unit", [" ", "> ", "`", "... ", "é", "Ã©", "1. ", "|", "- \n", "@", "+1 ", "sk-", "://a:", "1 "]
+)
+def test_no_text_takes_more_than_linear_time(unit: str) -> None:
+    # A quadratic pattern would take minutes on these.
+    text = "```\n" + unit * (150_000 // len(unit))
+    start = time.process_time()
+    checker = Checker(languages=0)
+    checker.see(Document(text, "a.md", "a.md", "markdown"))
+    checker.report()
+    assert time.process_time() - start < 5
 
 
 def test_memory_does_not_grow_with_the_length_of_documents() -> None:

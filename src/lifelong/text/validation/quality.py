@@ -11,7 +11,7 @@ import re
 import string
 from collections import Counter
 from collections.abc import Iterator
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from lifelong.text.mojibake import repair
 
@@ -21,7 +21,8 @@ if TYPE_CHECKING:
 
     Ids = npt.NDArray[np.uint64]
 
-FENCE = re.compile(r"^[ \t>]*(?:[-*+] |\d+[.)] )?[ \t]*(`{3,}|~{3,})(.*)$", re.MULTILINE)
+_FENCES = re.compile(r"`{3,}|~{3,}")
+_ITEM = re.compile(r"(?:[-*+]|\d{1,9}[.)])?")  # a fence may open a list item
 # How lines begin that are no prose: indented code, tables, directives and fields of reStructuredText.
 _NO_PROSE = ("    ", "\t", "|", "+-", ".. ", ":")
 _SIGNS = string.punctuation + string.whitespace
@@ -53,43 +54,58 @@ _LOOK_FOR_MOJIBAKE = 20_000  # characters of lines that are not ASCII: ftfy read
 _LOOK_AT = 200_000
 
 
+class _Fence(NamedTuple):
+    """A line that opens or closes fenced code: where it begins and ends, where its mark stands, and what follows it."""
+
+    start: int
+    end: int
+    at: int
+    mark: str
+    rest: str
+
+
+def _fences(text: str) -> Iterator[_Fence]:
+    # Line by line, by plain searches: a pattern for the whole line takes quadratic time on a long one.
+    match = _FENCES.search(text)
+    while match:
+        at = match.start()
+        start, end = text.rfind("\n", 0, at) + 1, text.find("\n", at)
+        end = len(text) if end < 0 else end
+        if _ITEM.fullmatch(text[start:at].strip(" \t>")):
+            yield _Fence(start, end, at, match[0], text[match.end() : end])
+        match = _FENCES.search(text, end)
+
+
+def _fenced(text: str) -> Iterator[tuple[_Fence, _Fence | None]]:
+    """Yield the fences of each block of code: the one that opens it, and the one that closes it, if any."""
+    opened: _Fence | None = None
+    for fence in _fences(text):
+        if opened is None:
+            if fence.mark[0] == "~" or "`" not in fence.rest:  # else it is code in a line
+                opened = fence
+        elif fence.mark.startswith(opened.mark) and not fence.rest.strip():
+            yield opened, fence
+            opened = None
+    if opened is not None:
+        yield opened, None
+
+
 def open_fence(text: str) -> int | None:
     """Return the offset of the code fence that is still open at the end of a Markdown text, or None.
 
     Fences may be indented by any amount and stand in quotes and lists: stricter reading would find more of them open
     than a reader of the text does.
     """
-    if "```" not in text and "~~~" not in text:
-        return None
-    opened: str = ""
-    at = 0
-    for match in FENCE.finditer(text):
-        mark, rest = match[1], match[2]
-        if not opened:
-            if mark[0] == "~" or "`" not in rest:  # an info string holds no backtick: this is code in a line
-                opened, at = mark, match.start(1)
-        elif mark.startswith(opened) and not rest.strip():
-            opened = ""
-    return at if opened else None
+    return next((opened.at for opened, closed in _fenced(text) if closed is None), None)
 
 
 def without_fences(text: str) -> str:
     """Return a Markdown text without its fenced code."""
-    if "```" not in text and "~~~" not in text:
-        return text
-    kept: list[str] = []
-    opened, start = "", 0
-    for match in FENCE.finditer(text):
-        mark, rest = match[1], match[2]
-        if not opened:
-            if mark[0] == "~" or "`" not in rest:
-                opened = mark
-                kept.append(text[start : match.start()])
-        elif mark.startswith(opened) and not rest.strip():
-            opened, start = "", match.end()
-    if not opened:
-        kept.append(text[start:])
-    return "".join(kept)
+    kept, after = [], 0
+    for opened, closed in _fenced(text):
+        kept.append(text[after : opened.start])
+        after = closed.end if closed else len(text)
+    return "".join([*kept, text[after:]]) if kept else text
 
 
 def prose_of(text: str) -> str:
@@ -130,9 +146,7 @@ def symbol_ratios(words: list[str], counts: Counter[str], text: str) -> str | No
         return f"{(hashes + dots) / len(words):.2f} hash signs and ellipses per word (at most {_SYMBOLS_PER_WORD})"
     lines = text.count("\n") - text.count("\n\n") + 1
     many = lines >= _FEWEST_LINES
-    if (
-        many and sum(map(text.count, _BULLETS)) > _BULLET_LINES * lines
-    ):  # else there cannot be as many lines that begin so
+    if many and sum(map(text.count, _BULLETS)) > _BULLET_LINES * lines:  # else no line needs a look
         bullets = len(_BULLET.findall(text))
         if bullets > _BULLET_LINES * lines:
             return f"{bullets / lines:.0%} of the lines are list items (at most {_BULLET_LINES:.0%})"

@@ -61,7 +61,11 @@ RULES = {
     "unbalanced-fence": Rule("warning", "a code fence that is never closed", "Close it with the marks that opened it."),
     "mojibake": Rule("warning", "garbled characters (mojibake)", "`lifelong prepare` repairs what can be repaired."),
     "repetition": Rule("warning", "repetitive text", "Leave it out unless the repetition is meant."),
-    "symbols": Rule("warning", "more symbols or lists than prose", "Leave it out, or read it as code: SOURCE:code."),
+    "symbols": Rule(
+        "warning",
+        "more symbols or lists than prose",
+        "Look at them: lists and tables teach little prose; code is read as SOURCE:code.",
+    ),
     "secret": Rule("warning", "secrets", "Revoke them and take them out: models repeat what they have read."),
     "personal-data": Rule("warning", "personal data", "Take it out unless it may be repeated to anyone."),
     "language": Rule("warning", "another language than the rest of the source", "Leave it out unless it is meant."),
