@@ -44,7 +44,10 @@ def test_the_first_help_is_quick() -> None:
     assert min(seconds) < 0.6
 
 
-@pytest.mark.parametrize("verb", [*VERBS, "tokenizer train", "tokenizer show"])
+_BELOW = ("tokenizer train", "tokenizer show", "cache build", "cache build-all", "cache show", "cache mix")
+
+
+@pytest.mark.parametrize("verb", [*VERBS, *_BELOW])
 def test_every_verb_explains_itself_without_heavy_imports(verb: str) -> None:
     result = run(*verb.split(), "--help")
     assert result.returncode == 0, result.stderr

@@ -232,3 +232,25 @@ def test_files_that_name_a_split_keep_it(tmp_path: Path) -> None:
     assert sum(d.name == "x-test.jsonl" for d in corpus.test) == 100  # all of it; its twins in train are dropped
     assert {d.name for d in corpus.gate} == {"x-train.jsonl", "latest.jsonl"}
     assert any("keep the split they name" in warning for warning in corpus.report["warnings"])
+
+
+def test_questions_on_one_text_stay_in_one_split(tmp_path: Path) -> None:
+    shuffled = random.Random(0)
+    rows = []
+    for number in range(80):
+        context = " ".join(shuffled.choices(_WORDS, k=80)) + f" chapter {number}"
+        for ask in ("first", "last", "middle"):
+            messages = [
+                {"role": "user", "content": f"{context}\n\nWhat is the {ask} word?"},
+                {"role": "assistant", "content": f"{ask} {number}"},
+            ]
+            rows.append(json.dumps({"messages": messages}))
+    (tmp_path / "qa.jsonl").write_text("\n".join(rows))
+    corpus = build_corpus(tmp_path)
+    assert sum(len(corpus.split(name)) for name in ("train", "gate", "test")) == 240  # none is dropped
+    splits: dict[str, set[str]] = {}
+    for name in ("train", "gate", "test"):
+        assert len(corpus.split(name)) > 6
+        for document in corpus.split(name):
+            splits.setdefault(document.text.split("\n\n")[0], set()).add(name)
+    assert all(len(found) == 1 for found in splits.values())

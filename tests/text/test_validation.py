@@ -71,8 +71,8 @@ def test_a_rule_only_the_reader_knows_keeps_its_own_words() -> None:
     checker = Checker(languages=0)
     checker.problem(BadInput("odd-rule", "nested too deeply", where="a.json:3", fix="Flatten it."))
     finding = checker.report().errors[0]
-    assert (finding.rule, finding.title, finding.fix) == ("odd-rule", "odd rule", "Flatten it.")
-    assert finding.line() == "odd rule: 1 (such as a.json:3: nested too deeply)"
+    assert (finding.rule, finding.title, finding.fix) == ("odd-rule", "odd-rule", "Flatten it.")
+    assert finding.line() == "odd-rule: 1 (such as a.json:3: nested too deeply)"
 
 
 @given(st.text())

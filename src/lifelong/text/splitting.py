@@ -51,7 +51,8 @@ def split_key(document: Document, split_by: str, *, alone: bool = False) -> str:
         name, number = piece_of(document.name)
         stem = PurePosixPath(name).stem
         return f"{stem}#{number}" if number and alone else stem
-    return f"{document.name}:{content_hash(document)}" if document.line is not None else document.name
+    is_row = document.line is not None or document.messages is not None
+    return f"{document.name}:{content_hash(document)}" if is_row else document.name
 
 
 def check_split(fractions: Sequence[float], split_by: str) -> None:

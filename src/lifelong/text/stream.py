@@ -37,6 +37,7 @@ OnProblem = Callable[[BadInput], None]
 LONG = 64_000  # bytes: a longer text is cut, so that one file does not decide on its own what is held out
 LONG_IF_ALONE = 2 * PIECE  # the same, where there are too few files to be split
 _EXAMPLES = 3
+_WITH = "split with"  # until its split is decided, a document names in its facts the key of its twin
 
 
 def as_sources(sources: Sequence[Source] | Source) -> list[DataSource]:
@@ -196,20 +197,25 @@ class _Stream:
             entry["cut"]["documents"] += 1
             entry["cut"]["pieces"] += len(pieces)
         for piece in pieces:
-            if found := self._reason(piece):
+            if found := self._unusable(piece):
                 note_example(entry["dropped"], *found)
                 continue
+            if twin := self.twins.find_or_add(piece, self.key(piece)):
+                if twin.reason:
+                    note_example(entry["dropped"], twin.reason, twin.where)
+                    continue
+                piece = dataclasses.replace(piece, meta={**piece.meta, _WITH: twin.key})
             entry["kept"] += 1
             entry["bytes"] += piece.bytes
             yield piece
 
-    def _reason(self, document: Document) -> tuple[str, str] | None:
-        """Return why a document is dropped, and where it stands; None (and remember it) where it is kept."""
+    def _unusable(self, document: Document) -> tuple[str, str] | None:
+        """Return why a document is dropped, and where it stands; None where it can be used."""
         if len(document.text.strip()) < self.min_chars:
             return f"shorter than {self.min_chars} characters", document.place
         if document.messages and not any(m["role"] == "assistant" and m["content"] for m in document.messages):
             return "no assistant turn", document.place  # nothing to learn from
-        return self.twins.find_or_add(document)
+        return None
 
     def prepared(self, source: DataSource) -> Iterator[tuple[str, Document]]:
         """Yield what a prepared directory keeps; of two copies the one that must stay unseen."""
@@ -224,13 +230,16 @@ class _Stream:
                     yield split, kept
 
     def key(self, document: Document) -> str:
-        return split_key(document, self.split_by, alone=self.alone)
+        return document.meta.get(_WITH) or split_key(document, self.split_by, alone=self.alone)
 
     def place(self, document: Document, by_hash: str) -> tuple[str, Document]:
         """Return a document with its split: what its file's name or its data set says, or else what the hash says."""
-        if split := document.meta.get("split"):
-            meta = {key: value for key, value in document.meta.items() if key != "split"}
-            return split, dataclasses.replace(document, meta=meta)
+        split = document.meta.get("split")
+        if split or _WITH in document.meta:
+            meta = {key: value for key, value in document.meta.items() if key not in ("split", _WITH)}
+            document = dataclasses.replace(document, meta=meta)
+        if split:
+            return split, document
         allowed = self.named.get(document.source, SPLITS)
         return by_hash if by_hash in allowed else allowed[0], document
 

@@ -137,9 +137,11 @@ def _fit(writer: PreparedWriter, tokenizer: Tokenizer, settings: PrepareSettings
     twins = Twins(settings.near_duplicates or None)
 
     def is_new(piece: Document) -> bool:
-        if found := twins.find_or_add(piece):
-            note_example(counts, f"{found[0]} after cutting", found[1])
-        return not found
+        twin = twins.find_or_add(piece)
+        if twin is None or not twin.reason:
+            return True
+        note_example(counts, f"{twin.reason} after cutting", twin.where)
+        return False
 
     writer.rewrite(fitted)
     writer.report["lengths"] = {"max_length": limit, **counts}

@@ -28,6 +28,8 @@ _REST = r"\p{L}+|%s| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
 _CONTRACTIONS = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?"
 GPT2 = r"'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+"
 QWEN2 = _CONTRACTIONS + _REST % r"\p{N}"
+# Measured on maths and mathematical code (1 MB, one epoch, 1.1M parameters, one seed), bits per byte: single digits
+# 1.908, pairs 1.866, threes 1.875.
 DIGIT_PAIRS = _CONTRACTIONS + _REST % r"\p{N}{1,2}"
 LLAMA3 = _CONTRACTIONS + _REST % r"\p{N}{1,3}"
 SPACES = " *[^ ]+| +"
