@@ -51,7 +51,7 @@ def test_f17_errors_stop_a_lesson_and_are_named(tmp_path: Path, tokenizer: BPETo
         open_checked([DataSource(tmp_path / "b.jsonl")], "chat", tokenizer, 64)
 
 
-def test_f17_an_answer_beyond_the_row_stops_a_lesson_and_a_cut_one_is_noted(
+def test_f17_answers_beyond_the_row_stop_a_lesson_and_a_cut_one_is_noted(
     tmp_path: Path, tokenizer: BPETokenizer, capsys: pytest.CaptureFixture[str]
 ) -> None:
     long = chats(tmp_path / "a.jsonl", *(topics.topics["assert"][:300] + str(n) for n in range(9)))
@@ -63,6 +63,10 @@ def test_f17_an_answer_beyond_the_row_stops_a_lesson_and_a_cut_one_is_noted(
     with pytest.raises(LifelongError, match="no answer within --max-length: 9"):
         open_checked([DataSource(chats(long, *"abcdefghi", question=question))], "chat", tokenizer, 32)
     open_checked([DataSource(long)], "chat", tokenizer, None)
+    rows = long.read_text() + chats(tmp_path / "b.jsonl", "It is the one whose answer can be reached.").read_text()
+    long.write_text(rows)
+    assert open_checked([DataSource(long)], "chat", tokenizer, 32)
+    assert "no answer within --max-length: 9" in capsys.readouterr().err
 
 
 def test_f17_a_prepared_directory_is_checked_too(

@@ -29,55 +29,9 @@ def train(
     as_json: AsJson = False,
 ) -> None:
     """Train a tokenizer on the train split of text; a folder of raw text is split first, so that tests stay unseen."""
-    from tempfile import TemporaryDirectory
+    from lifelong.tokens.training import train_from_sources
 
-    from lifelong.files import claim_output
-    from lifelong.progress import note, task
-    from lifelong.text.sampling import draw_sample
-
-    claim_output(out, "tokenizer")
-    tokenizer = _untrained(settings)  # before the reading: its own settings may be wrong
-    with TemporaryDirectory() as folder:
-        with task("Reading") as shown:
-            sample = draw_sample(
-                sources,
-                Path(folder),
-                seed=settings.seed,
-                budgets=settings.budgets,
-                max_bytes=settings.max_bytes,
-                balance=settings.balance,
-                progress=shown,
-            )
-        facts: dict[str, Any] = {"kind": settings.kind, "documents": sample.documents, "bytes": sample.bytes}
-        facts |= {"sources": sample.report, "asked_vocab_size": settings.size}
-        for name, part in sample.report.items():
-            if part["bytes"] < part["available_bytes"]:
-                note(f"{name}: {part['documents']:,} of {part['available_documents']:,} documents were drawn.")
-        if dry_run:
-            emit({"out": None, **facts}, as_json=as_json)
-            return
-        note(f"Training on {sample.documents:,} documents, {sample.bytes:,} bytes.")
-        with task("Learning", total=sample.documents) as shown:
-            tokenizer.train(_counted(sample.texts(), shown))
-    tokenizer.save(out)
-    result = {"out": str(out), **facts, "vocab_size": tokenizer.vocab_size, "fingerprint": tokenizer.fingerprint}
-    emit(result, as_json=as_json)
-
-
-def _untrained(settings: TokenizerSettings) -> Any:
-    if settings.kind == "bpe":
-        from lifelong.tokens import BPETokenizer
-
-        return BPETokenizer(vocab_size=settings.size, min_frequency=settings.min_frequency)
-    from lifelong.tokens.sentencepiece import SentencePieceTokenizer
-
-    return SentencePieceTokenizer(vocab_size=settings.size, model_type=settings.model_type)
-
-
-def _counted(texts: Any, shown: Any) -> Any:
-    for text in texts:
-        yield text
-        shown.update(advance=1)
+    emit(train_from_sources(sources, out, settings, dry_run=dry_run), as_json=as_json)
 
 
 @app.command(name="import")

@@ -16,6 +16,7 @@ from lifelong.tokens.checks import TokenChecks
 
 # What opening a source puts right by itself, and counts.
 _PUT_RIGHT = ("exact-duplicate", "near-duplicate", "empty-text", "mojibake")
+_LEFT_OUT = "all-truncated"  # packing leaves such conversations out, and says so
 _SHOWN = 5  # warnings, and errors
 
 
@@ -47,9 +48,10 @@ def open_checked(sources: list[DataSource], domain: str, tokenizer: Tokenizer, s
                 raise _refused(checker.report(), sources) from None
             raise
     report = checker.report()
-    if not report.ok:
+    chats = report.facts["kinds"].get("chat", 0)
+    if any(finding.rule != _LEFT_OUT or finding.count == chats for finding in report.errors):
         raise _refused(report, sources)
-    found = [finding for finding in report.warnings if finding.rule not in _PUT_RIGHT]
+    found = [finding for finding in report.errors + report.warnings if finding.rule not in _PUT_RIGHT]
     for finding in found[:_SHOWN]:
         progress.note(f"note: {finding.line()}")
     if found:

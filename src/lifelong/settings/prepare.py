@@ -30,7 +30,11 @@ class PrepareSettings(NamedSettings):
     tokenizer: str = Field(
         default="bpe", description="bpe or sentencepiece to train one on the train split, a directory, or none."
     )
-    vocab_size: int = Field(default=8000, gt=0, description="Entries of its vocabulary, fewer where text is scarce.")
+    vocab_size: int | None = Field(
+        default=None,
+        gt=0,
+        description="Entries of its vocabulary, fewer where text is scarce (default: 8000 or 16000).",
+    )
     max_length: int | None = Field(default=None, gt=0, description="Tokens of a document at most; longer text is cut.")
     over_long: Literal["truncate", "drop"] = Field(
         default="truncate", description="What becomes of longer conversations: their first turns, or nothing."

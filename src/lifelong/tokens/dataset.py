@@ -11,7 +11,7 @@ from typing import Any
 
 from lifelong import progress
 from lifelong.errors import LifelongError
-from lifelong.settings.prepare import PrepareSettings
+from lifelong.settings.prepare import PrepareSettings, TokenizerSettings
 from lifelong.text.cutting import fit
 from lifelong.text.document import DataSource, Document
 from lifelong.text.prepared import FILES, PreparedWriter, StoredDocuments, stored_split
@@ -107,8 +107,8 @@ def _tokenizer(writer: PreparedWriter, settings: PrepareSettings) -> Tokenizer |
     tokenizer: Tokenizer
     if settings.tokenizer in ("bpe", "sentencepiece"):
         progress.note(f"Training a tokenizer ({settings.tokenizer}) on the train split.")
-        train = stored_split(writer.folder, "train")
-        tokenizer = train_tokenizer(train, kind=settings.tokenizer, vocab_size=settings.vocab_size)
+        wanted = TokenizerSettings.build({"kind": settings.tokenizer, "vocab_size": settings.vocab_size})
+        tokenizer = train_tokenizer(stored_split(writer.folder, "train"), wanted)
     else:
         tokenizer = load_tokenizer(settings.tokenizer)
     tokenizer.save(writer.folder / BESIDE)
