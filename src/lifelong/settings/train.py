@@ -63,7 +63,11 @@ class ScheduleSettings(Settings):
 class EvaluationSettings(Settings):
     """How often held-out text is measured while training."""
 
-    every_steps: int | None = Field(default=None, gt=0, description="Steps between measures (default: ten per run).")
+    every_steps: int | None = Field(
+        default=None,
+        gt=0,
+        description="Steps between measures (default: ten measures a run, or fewer that take a tenth of its time).",
+    )
     max_bytes: int = Field(default=200_000, gt=0, description="Bytes of held-out text that are measured.")
 
 

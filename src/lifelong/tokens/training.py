@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Iterable, Iterator, Sequence
+from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -25,6 +26,7 @@ BESIDE = "tokenizer"  # its folder in a prepared directory
 def new_tokenizer(settings: TokenizerSettings) -> BPETokenizer | SentencePieceTokenizer:
     """Return an untrained tokenizer; raises LifelongError for a vocabulary that is too small."""
     if settings.kind == "sentencepiece":
+        import_module("sentencepiece")  # the reading before it may be long: what is missing is said first
         from lifelong.tokens.sentencepiece import SentencePieceTokenizer
 
         return SentencePieceTokenizer(settings.size, model_type=settings.model_type)

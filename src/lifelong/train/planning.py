@@ -16,6 +16,7 @@ from lifelong.train.loop import Plan, train_steps
 # Compiling the blocks costs 10 to 30 s on two cores and gains 5 to 10% (benchmarks/training_speed.py).
 COMPILE_PAYS_SECONDS = 600.0
 _PROBE_STEPS, _PROBE_SECONDS = 6, 4.0
+_MEASURES, _MEASURING = 10, 0.1
 
 
 def measure_step(model: Transformer, loader: Loader, make_plan: Callable[[], Plan]) -> float:
@@ -39,6 +40,14 @@ def measure_step(model: Transformer, loader: Loader, make_plan: Callable[[], Pla
 def steps_in(minutes: float, step_seconds: float, overhead_seconds: float = 0.0) -> int:
     """Return how many steps fit into ``minutes``, after evaluations and the like."""
     return max(1, math.floor((minutes * 60 - overhead_seconds) / step_seconds))
+
+
+def measures_in(run_seconds: float, measure_seconds: float) -> int:
+    """Return how often held-out text is measured during a run: ten times at most, and in a tenth of its time at most.
+
+    The measure at the end comes on top.
+    """
+    return min(_MEASURES, int(_MEASURING * run_seconds / measure_seconds)) if measure_seconds else _MEASURES
 
 
 def steps_of(epochs: float, rows_per_epoch: float, rows_per_step: int) -> int:

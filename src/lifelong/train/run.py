@@ -37,10 +37,9 @@ from lifelong.train.interrupts import graceful_interrupts
 from lifelong.train.job import Job, TrainResult, assemble
 from lifelong.train.loop import Plan
 from lifelong.train.optim import NEW_EMBEDDINGS, learning_rate
-from lifelong.train.planning import compile_blocks, measure_step, steps_in, steps_of
+from lifelong.train.planning import compile_blocks, measure_step, measures_in, steps_in, steps_of
 
 _LABELS = {"pretrain": "Pretraining", "sft": "Chat tuning"}
-_EVALUATIONS = 10
 
 
 def train(
@@ -183,16 +182,18 @@ def _decide(job: Job, data: list[str]) -> tuple[int, dict[str, Any]]:
     settings, loader = job.settings, job.loader
     rows = settings.batch_size * settings.gradient_accumulation_steps
     seconds = measure_step(job.model, loader, job.plan)
+    # Measuring the gate costs about a third of training on as much text.
+    measured = min(settings.evaluation.max_bytes, sum(document.bytes for document in job.corpus.gate))
+    per_measure = seconds / 3 * measured / job.bytes_per_token / (rows * loader.sequence_length)
     if settings.steps is not None:
         steps = settings.steps
     elif settings.minutes is not None:
-        # Measuring the gate costs about a third of training on as much text.
-        measured = min(settings.evaluation.max_bytes, sum(document.bytes for document in job.corpus.gate))
-        per_measure = seconds / 3 * measured / job.bytes_per_token / (rows * loader.sequence_length)
-        steps = steps_in(settings.minutes, seconds, per_measure * (_EVALUATIONS + 1))
+        measures = measures_in(settings.minutes * 60, per_measure)
+        steps = steps_in(settings.minutes, seconds, per_measure * (measures + 1))
     else:
         assert settings.epochs is not None  # settings fill it in
         steps = steps_of(settings.epochs, job.epoch_rows, rows)
+    measures = measures_in(steps * seconds, per_measure)
     compiled = compile_blocks(job.model, settings.compile, steps * seconds)
     epochs = steps * rows / job.epoch_rows
     mixture = job.mix(steps)
@@ -214,6 +215,7 @@ def _decide(job: Job, data: list[str]) -> tuple[int, dict[str, Any]]:
         "compile": compiled,
         "threads": torch.get_num_threads(),
         "step_seconds_estimate": seconds,
+        "measure_every": settings.evaluation.every_steps or (max(1, steps // measures) if measures else 0),
         "parameters": config.parameters,
         "learning_rate": learning_rate(settings.optimizer),
         "bytes_per_token": job.bytes_per_token,
@@ -223,13 +225,12 @@ def _decide(job: Job, data: list[str]) -> tuple[int, dict[str, Any]]:
 
 
 def _drive(job: Job, plan: Plan, *, start: int, before: Score | None) -> TrainResult:
-    every = job.settings.evaluation.every_steps or max(1, plan.total_steps // _EVALUATIONS)
     drive = Drive(
         run=job.run,
         label=_LABELS[job.settings.phase],
         bytes_per_token=job.bytes_per_token,
         measure=job.measure if len(job.corpus.gate) else None,
-        measure_every=every,
+        measure_every=job.run.facts["measure_every"],
         write_model=lambda place: write_model_files(job.model, job.tokenizer, place),
         checkpoint_minutes=job.settings.checkpoint.every_minutes,
         keep=job.settings.checkpoint.keep,
