@@ -9,7 +9,8 @@ import pytest
 
 from lifelong.errors import LifelongError
 from lifelong.text import DataSource, read_sources
-from lifelong.text.readers import list_files
+from lifelong.text.document import BadInput
+from lifelong.text.readers import list_files, read_file
 
 
 def _chat(*contents: str) -> str:
@@ -150,3 +151,23 @@ def test_bad_rows_name_the_line(tmp_path: Path, row: str, message: str) -> None:
     with pytest.raises(LifelongError, match=message) as caught:
         list(read_sources([file]))
     assert caught.value.where == f"{file}:2"
+
+
+def test_files_of_a_folder_that_hold_no_rows_are_passed_over_and_counted(tmp_path: Path) -> None:
+    (tmp_path / "package.json").write_text('{"name": "x", "version": "1.0"}')
+    (tmp_path / "numbers.json").write_text("[1, 2, 3]")
+    (tmp_path / "spans.csv").write_text("query,span\nwhat,that\n")
+    (tmp_path / "good.jsonl").write_text('{"text": "A row that is read."}\n{"txt": "A row that is not."}\n')
+    listing = list_files(DataSource(tmp_path))
+    problems: list[BadInput] = []
+    documents = [document for file in listing.files for document in read_file(file, problems.append)]
+    assert [document.text for document in documents] == ["A row that is read."]
+    assert [problem.where for problem in problems] == [f"{tmp_path / 'good.jsonl'}:2"]  # its file is one of rows
+    passed = "rows of no known format passed over"
+    assert [file.path.name for file in listing.files if file.notes[passed]] == [
+        "numbers.json",
+        "package.json",
+        "spans.csv",
+    ]
+    with pytest.raises(BadInput, match="no known format"):  # named by itself, it is meant
+        next(read_file(list_files(DataSource(tmp_path / "spans.csv")).files[0]))

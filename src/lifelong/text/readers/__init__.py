@@ -89,6 +89,9 @@ def read_file(file: SourceFile, on_problem: OnProblem | None = None) -> Iterator
                 if file.spent[0] >= limit:
                     return
     except BadInput as problem:
+        if problem.rule == "unknown-format":
+            file.notes["rows of no known format passed over"] += 1
+            return
         if on_problem is None:
             raise
         problem.fatal = True  # whoever raised it had nothing more to read

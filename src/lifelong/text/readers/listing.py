@@ -47,6 +47,8 @@ class SourceFile:
         row_format: what its rows mean, where that was said; otherwise each row's keys decide.
         weight: of the source.
         source: what was asked for.
+        found: whether it was found in a folder or by a pattern, not named by itself: then rows of no known format
+            are passed over, and counted.
         number: its place in the listing, from 0.
         notes: what the reader left out or could not resolve, counted while reading.
         blocks: the blocks of a Roam tree, shared by its files.
@@ -59,6 +61,7 @@ class SourceFile:
     row_format: str | None
     weight: float
     source: DataSource
+    found: bool = False
     number: int = 0
     notes: Counter[str] = field(default_factory=Counter, compare=False)
     blocks: Blocks | None = field(default=None, repr=False, compare=False)
@@ -169,14 +172,15 @@ def _named(listing: Listing, path: Path) -> None:
         listing.files = [_with_blocks(file, Blocks([path])) for file in listing.files]
 
 
-def _add(listing: Listing, path: Path, name: str, by_suffix: str) -> None:
+def _add(listing: Listing, path: Path, name: str, by_suffix: str, *, found: bool = False) -> None:
     source = listing.source
     rows = source.row_format is not None
     # A row format says nothing about the file: its suffix does, and what has another suffix is taken for JSON lines.
     container = source.container or (by_suffix if not rows or by_suffix in (*ROW_CONTAINERS, "hub") else "jsonl")
     container = "hub" if by_suffix == "hub" else container
     spent = listing.files[0].spent if listing.files else [0]
-    file = SourceFile(path, name, container, source.row_format, source.weight, source, len(listing.files), spent=spent)
+    number, rows_are = len(listing.files), source.row_format
+    file = SourceFile(path, name, container, rows_are, source.weight, source, found, number, spent=spent)
     listing.files.append(file)
 
 
@@ -232,7 +236,7 @@ def _consider(listing: Listing, file: Path, name: str, root: Path) -> None:
         listing.skip(reason, file)
     else:
         suffix, _ = suffix_of(file)
-        _add(listing, file, name, SUFFIXES[suffix])
+        _add(listing, file, name, SUFFIXES[suffix], found=True)
 
 
 def _reason_to_skip(source: DataSource, file: Path, root: Path) -> str | None:

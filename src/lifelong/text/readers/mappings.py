@@ -46,7 +46,9 @@ class Rows:
 
     def documents(self, rows: Iterator[tuple[int | None, Any]]) -> Iterator[Document]:
         """Yield a document a row; what is wrong with a row is reported, and costs that row only."""
-        for line, row in rows:
+        for number, (line, row) in enumerate(rows):
+            if not number and self.file.found and not self.file.row_format and not is_row(row):
+                raise BadInput("unknown-format", "rows of no known format", where=str(self.file.path), fatal=True)
             for part in squad_rows(row, self.file) if is_squad(row) else (row,):
                 try:
                     yield self.document(line, part)
@@ -83,6 +85,13 @@ def detect(keys: Mapping[str, Any]) -> str | None:
         if all(any(key in keys for key in group) for group in groups):
             return name
     return None
+
+
+def is_row(row: Any) -> bool:
+    """Whether a value has at least one key of a format: other files of JSON in a folder are settings, say."""
+    return is_squad(row) or (
+        isinstance(row, dict) and any(key in row for groups in REQUIRED.values() for group in groups for key in group)
+    )
 
 
 def _nearest(keys: Mapping[str, Any]) -> str:

@@ -98,7 +98,13 @@ def _check_columns(names: list[str], file: SourceFile) -> None:
         known = "; ".join(" + ".join(group[0] for group in groups) for groups in REQUIRED.values())
         shown = ", ".join(names)[:200]
         what = f"the columns ({shown}) make no known format"
-        raise BadInput("missing-key", what, where=where, fix=f"Needed is one of: {known}.", fatal=True)
+        raise BadInput(
+            "unknown-format" if file.found else "missing-key",
+            what,
+            where=where,
+            fix=f"Needed is one of: {known}.",
+            fatal=True,
+        )
     if problem := missing_key(REQUIRED[wanted], columns, "table", where):
         problem.fatal = True
         raise problem
