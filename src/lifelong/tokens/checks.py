@@ -131,8 +131,6 @@ def check_template(path: str | Path, tokenizer: Tokenizer, findings: Findings) -
         return
     try:
         written = _render(template)
-    except ModuleNotFoundError:  # jinja2 comes with the extras that use templates
-        return
     except Exception as error:  # a template is a program: it may raise anything
         findings.add("turn-token-missing", where, f"the chat template cannot be run: {error}")
         return
