@@ -72,7 +72,7 @@ def default_name(sources: Sequence[DataSource]) -> str:
 
 
 def source_hash(sources: Sequence[DataSource]) -> str:
-    """Return a hash of what sources hold: the files' names, kinds and contents; of a hub's data set its name."""
+    """Return a hash of what sources hold (names, kinds and contents of files; the name of a hub data set), and how."""
     digest = hashlib.sha256()
     for source in sources:
         path = Path(source.path).expanduser()
@@ -82,7 +82,8 @@ def source_hash(sources: Sequence[DataSource]) -> str:
             lines = [str(source.path), *_local_copies(str(source.path).removeprefix(HUB_PREFIX))]
         else:
             lines = [f"{file.name}\0{file.kind}\0{sha256_file(file.path)}" for file in list_files(source).files]
-        digest.update(sha256_bytes("\n".join([f"{source.kind}\0{source.delimiter}", *lines]).encode()).encode())
+        how = repr((source.kind, source.format, source.encoding, source.delimiter, source.max_bytes))
+        digest.update(sha256_bytes("\n".join([how, *lines]).encode()).encode())
     return digest.hexdigest()
 
 
