@@ -7,7 +7,8 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
-from lifelong.cli.common import AsJson, DryRun, configurable, emit
+from lifelong.cli.common import AsJson, DryRun, configurable
+from lifelong.cli.run_view import show_run
 from lifelong.settings.train import TrainSettings
 
 
@@ -37,4 +38,4 @@ def train(
     from lifelong.train.run import train as run
 
     result = run(data or [], out, settings, tokenizer=tokenizer, base=base, fresh=fresh, dry_run=dry_run)
-    emit(result.to_dict(), as_json=as_json)
+    show_run(result, plots=settings.tracking.plots and not dry_run, as_json=as_json)
