@@ -9,6 +9,7 @@ from typing import Any
 
 import matplotlib
 from matplotlib.figure import Figure
+from matplotlib.ticker import LogLocator, NullLocator
 
 from lifelong.report.plots import ACCENT, HELD, INK, LINE, PALE, STYLE, end_label, loss_curves, save
 from lifelong.report.series import Points, points, short, smooth, thin
@@ -50,9 +51,10 @@ def _perplexity(metrics: Sequence[Mapping[str, Any]], out: Path, title: str) -> 
         shown = [y for _, y in [*trained, *held_out]]
         low = min(shown)
         axis.set_yscale("log")
-        axis.set_ylim(low / 1.25, min(max(shown), _MOST * low) * 1.25)
+        axis.set_ylim(low / 1.4, min(max(shown), _MOST * low) * 1.25)
+        axis.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+        axis.yaxis.set_minor_locator(NullLocator())
         axis.yaxis.set_major_formatter(lambda value, _: short(value))
-        axis.yaxis.set_minor_formatter(lambda value, _: short(value))
         axis.set_ylabel("perplexity per token")
         _finish(figure, out, title)
 
