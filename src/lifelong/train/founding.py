@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from lifelong.files import write_json
-from lifelong.model.directory import fingerprint, model_card, write_model_files
+from lifelong.model.directory import GENERATION, fingerprint, model_card, write_model_files
 from lifelong.model.store import HOME, STATE, ModelStore
 from lifelong.model.transformer import Transformer
 from lifelong.text.corpus import Corpus
@@ -76,7 +76,7 @@ def commit_model(
             "last event": event["event"],
         }
         (staged / "README.md").write_text(model_card(out.name, card), encoding="utf-8")
-        return store.commit(staged, {**event, **facts}, remove=(f"{HOME}/adapters/",))
+        return store.commit(staged, {**event, **facts}, remove=(f"{HOME}/adapters/", GENERATION))
 
 
 def write_state(staged: Path, state: dict[str, Any]) -> None:

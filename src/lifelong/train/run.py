@@ -16,9 +16,7 @@ from lifelong.evaluate.bits import Score
 from lifelong.files import writer_lock
 from lifelong.model.directory import is_model_directory, load_model, write_model_files
 from lifelong.model.store import HOME
-from lifelong.model.transformer import Transformer
 from lifelong.settings.load import load_settings
-from lifelong.settings.presets import load_preset
 from lifelong.settings.train import TrainSettings
 from lifelong.text.corpus import Corpus, open_corpus
 from lifelong.text.document import DataSource
@@ -36,10 +34,11 @@ from lifelong.train.founding import commit_model
 from lifelong.train.interrupts import graceful_interrupts
 from lifelong.train.job import Job, TrainResult, assemble
 from lifelong.train.loop import Plan
+from lifelong.train.masked import check_phase, new_model
 from lifelong.train.optim import NEW_EMBEDDINGS, learning_rate
 from lifelong.train.planning import compile_blocks, measure_step, measures_in, steps_in, steps_of
 
-_LABELS = {"pretrain": "Pretraining", "sft": "Chat tuning"}
+_LABELS = {"pretrain": "Pretraining", "sft": "Chat tuning", "mlm": "Masked tokens"}
 
 
 def train(
@@ -80,11 +79,12 @@ def train(
     if start is not None:
         progress.note(f"Training the model in {start} further.")
         model, words = load_model(start, device=device, adapter=None)
+        check_phase(model, settings.phase, str(start))
         if tokenizer is not None and load_tokenizer(tokenizer).fingerprint != words.fingerprint:
             raise LifelongError(f"the tokenizer is not the one of the model in {start}", where=str(tokenizer))
     else:
         words = load_tokenizer(tokenizer) if tokenizer is not None else _new_words(caches, corpus, data)
-        model = Transformer(load_preset(settings.preset).config(vocab_size=words.vocab_size)).to(device)
+        model = new_model(settings, words).to(device)
     with contextlib.ExitStack() as stack:
         if dry_run:
             place = Path(stack.enter_context(tempfile.TemporaryDirectory()))
