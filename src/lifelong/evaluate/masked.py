@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import zlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -43,11 +43,8 @@ def masked_score(
     Raises:
         LifelongError: the model has no mask token, there is nothing to measure, or the loss is not finite.
     """
-    if model.config.mask_token_id is None:
-        raise LifelongError("the model has no mask token, so no token can be hidden from it")
-    masking = Masking.of(tokenizer, model.config.mask_token_id, hidden=1.0, replaced=0.0)
     chosen = [document for document, _ in chosen_documents(documents, max_bytes)]
-    windows = list(_windows(tokenizer, chosen, masking, sequence_length))
+    windows = held_out_windows(model, tokenizer, chosen, sequence_length)
     if not windows:
         raise LifelongError("there is no text to evaluate on", fix="Give a source with at least one readable document.")
     windows.sort(key=lambda window: -len(window.inputs))
@@ -96,9 +93,19 @@ def masked_score(
     )
 
 
-def _windows(tokenizer: Tokenizer, documents: Sequence[Document], masking: Masking, length: int) -> Iterator[Window]:
-    """Yield windows of at most ``length`` tokens in which something is hidden; an end-of-text stands at both ends."""
+def held_out_windows(
+    model: Transformer, tokenizer: Tokenizer, documents: Sequence[Document], length: int
+) -> list[Window]:
+    """Return windows of at most ``length`` tokens in which something is hidden; an end-of-text stands at both ends.
+
+    Raises:
+        LifelongError: the model has no mask token.
+    """
+    if model.config.mask_token_id is None:
+        raise LifelongError("the model has no mask token, so no token can be hidden from it")
+    masking = Masking.of(tokenizer, model.config.mask_token_id, hidden=1.0, replaced=0.0)
     texts = iter(tokenizer.encode_batch([document.text for document in documents if document.messages is None]))
+    found = []
     for owner, document in enumerate(documents):
         chat = document.messages
         inner = next(texts) if chat is None else tokenizer.encode_chat(chat)[0]
@@ -108,4 +115,5 @@ def _windows(tokenizer: Tokenizer, documents: Sequence[Document], masking: Maski
             number = np.array([zlib.crc32(window.astype("<u4").tobytes())])
             inputs, labels = masking.hide(window, number)
             if (labels != IGNORED).any():
-                yield Window(owner, inputs[0].tolist(), labels[0].tolist())
+                found.append(Window(owner, inputs[0].tolist(), labels[0].tolist()))
+    return found
