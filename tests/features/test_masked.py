@@ -38,15 +38,15 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def train(place: Path, out: Path, *flags: str) -> int:
-    given = ["--data", str(place / "topics.txt"), "--preset", str(place / "small.yaml"), "--phase", "mlm"]
+def train(place: Path, out: Path, *flags: str, phase: str = "mlm") -> int:
+    given = ["--data", str(place / "topics.txt"), "--preset", str(place / "small.yaml"), "--phase", phase]
     fixed = ["--batch-size", "16", "--sequence-length", "64", "--threads", "1", "--tokenizer", str(place / "bpe")]
     return main(["train", *given, *fixed, "--out", str(out), "--evaluation.max-bytes", "4000", *flags])
 
 
 @pytest.fixture(scope="module")
 def model(place: Path) -> Path:
-    assert train(place, place / "m", "--steps", "300") == 0
+    assert train(place, place / "m", "--steps", "360", "--learning-rate", "1e-2") == 0
     return place / "m"
 
 
@@ -113,7 +113,17 @@ def test_f19_the_tokenizer_of_a_masked_model_is_the_given_one_so_caches_fit(
         str(tmp_path / "c"),
     ]
     assert main(cache) == 0
-    given = ["train", "--data", str(tmp_path / "c"), "--phase", "mlm", "--out", str(model), "--steps", "2"]
+    given = [
+        "train",
+        "--data",
+        str(tmp_path / "c" / "pretrain" / "topics"),
+        "--phase",
+        "mlm",
+        "--out",
+        str(model),
+        "--steps",
+        "2",
+    ]
     assert main([*given, "--threads", "1", "--evaluation.max-bytes", "1000", "--dry-run"]) == 0
 
 
@@ -144,7 +154,7 @@ def test_f19_what_a_masked_model_cannot_do_is_refused(
 def test_f19_a_causal_model_is_not_trained_with_hidden_tokens(
     place: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert train(place, tmp_path / "m", "--phase", "pretrain", "--steps", "1") == 0
+    assert train(place, tmp_path / "m", "--steps", "1", phase="pretrain") == 0
     assert train(place, tmp_path / "m", "--steps", "1") == 2
     assert "--fresh" in capsys.readouterr().err
     assert train(place, tmp_path / "m", "--steps", "1", "--fresh") == 0
