@@ -81,7 +81,7 @@ def unigram(model: Path, place: Path) -> tuple[float, float, int]:
 
 
 def test_f19_the_directory_gives_the_same_logits_in_transformers_and_its_tokenizer_knows_the_mask(model: Path) -> None:
-    from transformers import AutoModelForMaskedLM, AutoTokenizer
+    from transformers import AutoModelForMaskedLM, AutoTokenizer, pipeline
 
     ours, tokenizer = load_model(model, device="cpu")
     theirs, info = AutoModelForMaskedLM.from_pretrained(model, dtype=torch.float32, output_loading_info=True)
@@ -90,6 +90,8 @@ def test_f19_the_directory_gives_the_same_logits_in_transformers_and_its_tokeniz
     stock = AutoTokenizer.from_pretrained(model)
     assert stock.mask_token_id == theirs.config.mask_token_id == ours.config.mask_token_id == tokenizer.vocab_size
     assert stock.vocab_size <= ours.config.vocab_size
+    fill = pipeline("fill-mask", model=theirs, tokenizer=stock, device="cpu")
+    assert {"score", "token_str"} <= fill("The <|mask|> statement is used to define a class.")[0].keys()
     ids = stock("The <|mask|> statement is used to define a class.", return_tensors="pt")["input_ids"]
     assert (ids == stock.mask_token_id).sum() == 1
     with torch.no_grad():
@@ -176,3 +178,40 @@ def test_f19_an_encoder_is_built_from_the_guides_dictionary() -> None:
     with torch.no_grad():
         assert model(input_ids, attention_mask).shape == (2, 16, 256)
         assert model.predict_mlm(input_ids, attention_mask).shape == (2, 16, 10000)
+
+
+def test_f19_conversations_are_read_whole_and_earlier_text_is_replayed(
+    model: Path, place: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    import shutil
+
+    shutil.copytree(model, tmp_path / "m")
+    rows = [
+        {
+            "messages": [
+                {"role": "user", "content": f"What is {n} plus {n}?"},
+                {"role": "assistant", "content": f"{2 * n}."},
+            ]
+        }
+        for n in range(400)
+    ]
+    (tmp_path / "sums.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    given = ["train", "--data", str(tmp_path / "sums.jsonl"), "--phase", "mlm", "--domain", "sums", "--replay", "0.5"]
+    assert main([*given, "--out", str(tmp_path / "m"), "--steps", "20", "--threads", "1", "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    # The question is read and guessed, too: 15% of 20 x 8 rows of 64, less their special tokens.
+    assert 0.1 * 20 * 8 * 64 < found["tokens"] < 0.15 * 20 * 8 * 64
+    assert found["after"]["loss"] < found["before"]["loss"]
+    assert main(["evaluate", str(tmp_path / "m"), "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["domains"].keys() == {"base", "sums"}
+
+
+def test_f19_a_shape_that_reads_in_both_directions_is_not_pretrained(
+    place: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    both = PRESET.replace("model: {", "model: {causal: false, ")
+    (tmp_path / "both.yaml").write_text(both)
+    given = ["train", "--data", str(place / "topics.txt"), "--tokenizer", str(place / "bpe"), "--steps", "1"]
+    assert main([*given, "--preset", str(tmp_path / "both.yaml"), "--out", str(tmp_path / "m")]) == 2
+    assert "cannot be trained with --phase pretrain" in " ".join(capsys.readouterr().err.split())
+    assert not (tmp_path / "m" / "model.safetensors").exists()

@@ -21,8 +21,11 @@ from lifelong.train.run import resume, train
 
 
 @pytest.fixture
-def masked(settings: TrainSettings) -> TrainSettings:
-    return settings.model_copy(update={"phase": "mlm", "gradient_accumulation_steps": 2})
+def masked(settings: TrainSettings, tmp_path: Path) -> TrainSettings:
+    shape = Path(settings.preset).read_text(encoding="utf-8").replace("model: {", "model: {dropout: 0.1, ")
+    (tmp_path / "dropout.yaml").write_text(shape, encoding="utf-8")
+    update = {"phase": "mlm", "gradient_accumulation_steps": 2, "preset": str(tmp_path / "dropout.yaml")}
+    return settings.model_copy(update=update)
 
 
 @pytest.mark.parametrize("stop_at", [1, 7])
@@ -52,6 +55,7 @@ def test_f19_an_interrupted_and_resumed_masked_run_is_bit_for_bit_the_uninterrup
     same = ("step", "loss", "grad_norm", "lr", "tokens", "gate_loss")
     rows = [[{k: row.get(k) for k in same} for row in RunFolder(run).metrics()] for run in (whole.run, result.run)]
     assert rows[0] == rows[1]
+    assert load_model(tmp_path / "whole")[0].config.dropout == 0.1
     # 15% of 2 x 4 rows of 32 tokens, at least one each; and a run further begins where this one ended.
     assert all(8 * 4 <= row["tokens"] <= 8 * 5 for row in RunFolder(whole.run).metrics())
     further = train([str(text_file)], tmp_path / "whole", masked.model_copy(update={"steps": 1}))

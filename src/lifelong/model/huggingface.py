@@ -52,6 +52,8 @@ def to_huggingface(config: ModelConfig, special_ids: dict[str, int]) -> dict[str
         "torch_dtype": "float32",
         **({"use_sliding_window": False, "sliding_window": None} if kind == "qwen3" else {}),
         **special_ids,
+        # No key of the families': other readers pass over it, and a model trained further keeps its dropout.
+        **({"dropout": config.dropout} if config.dropout else {}),
         **({} if config.mask_token_id is None else {"mask_token_id": config.mask_token_id}),
     }
 
@@ -93,6 +95,7 @@ def from_huggingface(raw: dict[str, Any], *, where: str = "config.json") -> Mode
             tie_embeddings=bool(raw.get("tie_word_embeddings", False)),
             qk_norm=kind == "qwen3",
             causal=kind != "eurobert",
+            dropout=raw.get("dropout") or 0.0,
             mask_token_id=mask if mask is not None and mask < raw["vocab_size"] else None,
         )
     except KeyError as error:

@@ -73,10 +73,13 @@ class ModelConfig(Settings):
             )
         if self.head_dim % 2:
             raise ValueError(f"head_dim {self.head_dim} must be even: rotary positions turn pairs of dimensions")
-        if self.mask_token_id is not None and (self.causal or self.mask_token_id >= self.vocab_size):
-            raise ValueError(
-                f"mask_token_id {self.mask_token_id} needs a bidirectional model with more than as many tokens"
-            )
+        if self.mask_token_id is not None:
+            if self.causal:
+                raise ValueError("mask_token_id is of bidirectional models only (causal: false)")
+            if self.mask_token_id >= self.vocab_size:
+                raise ValueError(
+                    f"mask_token_id {self.mask_token_id} is beyond the vocabulary of {self.vocab_size} tokens"
+                )
         if not self.causal and self.qk_norm:
             raise ValueError("a bidirectional model has no qk_norm: EuroBERT's files cannot express it")
         return self

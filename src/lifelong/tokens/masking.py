@@ -49,7 +49,7 @@ def find_mask(tokenizer: Tokenizer) -> int:
     return tokenizer.vocab_size
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Masking:
     """Chooses 15% of every row's tokens (at least one), and hides 80% of them, replaces 10% and keeps 10%.
 

@@ -15,14 +15,16 @@ def new_model(settings: TrainSettings, tokenizer: Tokenizer) -> Transformer:
     """Return a new model of the preset's shape, bidirectional and with a mask token for ``--phase mlm``.
 
     Raises:
-        LifelongError: the preset is unknown, or the tokenizer has no place for a mask token.
+        LifelongError: the preset is unknown or of the other kind, or the tokenizer has no place for a mask token.
     """
     preset = load_preset(settings.preset)
     if settings.phase != "mlm":
-        return build_model(preset.config(vocab_size=tokenizer.vocab_size))
+        model = build_model(preset.config(vocab_size=tokenizer.vocab_size))
+        check_phase(model, settings.phase, f"preset {preset.name}")
+        return model
     mask = find_mask(tokenizer)
-    shape = {"causal": False, "qk_norm": False, "mask_token_id": mask}
-    return build_model(preset.config(vocab_size=max(tokenizer.vocab_size, mask + 1), **shape))
+    size = max(tokenizer.vocab_size, mask + 1)
+    return build_model(preset.config(vocab_size=size, causal=False, mask_token_id=mask))
 
 
 def check_phase(model: Transformer, phase: str, where: str) -> None:
