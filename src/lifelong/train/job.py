@@ -22,6 +22,7 @@ from lifelong.train.folder import RunFolder
 from lifelong.train.founding import MEMORY
 from lifelong.train.loop import Plan
 from lifelong.train.optim import build_optimizers, learning_rate, schedule
+from lifelong.train.start import Origin
 
 
 @dataclass(frozen=True)
@@ -70,6 +71,7 @@ class Job:
     loader: Loader
     bf16: bool
     cached: bool  # the caches are the user's, not made of the run's own text
+    origin: Origin
 
     @property
     def domain(self) -> str:
@@ -142,13 +144,14 @@ def assemble(
     tokenizer: Tokenizer,
     caches: list[NamedCache],
     precision: str,
+    origin: Origin,
 ) -> Job:
     """Bring together what is to be trained and the loader of its rows, replay mixed in where asked for."""
     length = min(settings.sequence_length or model.config.max_seq_len, model.config.max_seq_len)
     kind = ChatSource if settings.phase == "sft" else WindowSource
     replayed = []
     if settings.replay:
-        memory = ReplayMemory.load(out / MEMORY)
+        memory = ReplayMemory.load((origin.past or out) / MEMORY)
         replayed = replay_sources(memory, tokenizer, run.path / "cache" / "replay", length, settings.replay)
         if not replayed:
             progress.note("note: there is no replay memory yet, so nothing is replayed")
@@ -161,7 +164,7 @@ def assemble(
             )
     loader = _loader(settings, caches, sources, replayed)
     bf16, cached = precision == "bf16", not caches[0].cache.path.is_relative_to(run.path)
-    return Job(out, run, settings, corpus, model, tokenizer, caches, sources, replayed, loader, bf16, cached)
+    return Job(out, run, settings, corpus, model, tokenizer, caches, sources, replayed, loader, bf16, cached, origin)
 
 
 def _loader(
