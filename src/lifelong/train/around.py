@@ -15,7 +15,6 @@ from lifelong.train.board import Board, open_board
 from lifelong.train.founding import Beside, write_whole_model
 from lifelong.train.job import Job
 from lifelong.train.keeper import Keeper
-from lifelong.train.optim import learning_rate
 from lifelong.train.planning import steps_of
 from lifelong.train.samples import Sampler
 from lifelong.train.watch import Watch
@@ -96,8 +95,7 @@ def around(job: Job, write_model: Callable[[Path], None], steps: int, *, start: 
     if settings.epochs is not None:
         for number in range(1, math.floor(settings.epochs + 1e-9) + 1):
             ends[min(steps, steps_of(number, job.epoch_rows, rows))] = number
-    rate = learning_rate(settings.optimizer)
-    beside = Beside(job.out, job.run.path / "cache" / "beside", job.corpus, job.domain, rate)
+    beside = Beside(job.run.path / "cache" / "beside", job.corpus, job.origin, job.domain)
     title = f"{job.out.name}, {job.run.path.name}"
     keeper = Keeper(
         job.run.path,

@@ -7,36 +7,45 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from lifelong import progress
+from lifelong.evaluate.matrix import Matrix
 from lifelong.files import link_file, write_json
-from lifelong.model.directory import fingerprint, model_card, write_model_files
+from lifelong.model.directory import GENERATION, fingerprint, model_card, write_model_files
 from lifelong.model.store import HOME, STATE, ModelStore
 from lifelong.model.transformer import Transformer
+from lifelong.model.weights import TORCH_WEIGHTS
 from lifelong.text.corpus import Corpus
 from lifelong.text.memory import ReplayMemory, write_slice
 from lifelong.tokens.base import Tokenizer
+from lifelong.train.start import Origin
 
 CAPACITY = 1000  # documents in a replay memory
-MEMORY = f"{HOME}/memory/examples.jsonl"
+MEMORY, _SLICES = f"{HOME}/memory/examples.jsonl", f"{HOME}/domains"
+# Files that a model made elsewhere may have, and that would contradict those written here.
+_STALE = (
+    *(TORCH_WEIGHTS, "spm.model", "tokenizer.model", "vocab.json", "vocab.txt", "merges.txt"),
+    *("special_tokens_map.json", "added_tokens.json", "chat_template.jinja", "chat_template.json"),
+)
 
 
 def slice_path(domain: str, split: str) -> str:
     """Return where a domain's frozen slice lies in a model directory."""
-    return f"{HOME}/domains/{domain}/{split}.jsonl"
+    return f"{_SLICES}/{domain}/{split}.jsonl"
 
 
 def stage_domain(
-    staged: Path, store: ModelStore, corpus: Corpus, domain: str, *, capacity: int, seed: int = 0
+    staged: Path, past: Path | None, corpus: Corpus, domain: str, *, capacity: int, seed: int = 0
 ) -> dict[str, Any]:
     """Stage a domain's gate and test slices and the replay memory with a share for it; returns facts for the state.
 
-    A domain taught before keeps the slices frozen then.
+    A domain taught before keeps the slices frozen then: those of ``past``, the directory that the model comes from.
     """
-    memory = ReplayMemory.load(store.root / MEMORY, capacity, seed)
+    memory = ReplayMemory(capacity, seed) if past is None else ReplayMemory.load(past / MEMORY, capacity, seed)
     memory.add(corpus.train, domain)
     memory.save(staged / MEMORY)
     left_out = {}
     for split in ("gate", "test"):
-        if not (store.root / slice_path(domain, split)).is_file():
+        if past is None or not (past / slice_path(domain, split)).is_file():
             left_out[split] = write_slice(corpus.split(split), staged / slice_path(domain, split), seed=seed)
     return {"memory": memory.counts(), "left_out_of_slices": left_out}
 
@@ -46,53 +55,56 @@ def commit_model(
     model: Transformer,
     tokenizer: Tokenizer,
     corpus: Corpus,
+    origin: Origin,
     *,
     domain: str,
     event: dict[str, Any],
-    rate: float,
+    matrix: Matrix | None = None,
     capacity: int = CAPACITY,
 ) -> int:
     """Make trained weights the state in force of the model directory ``out``; returns the generation's number.
 
-    Earlier adapters belong to earlier weights and are taken out; the history keeps their generation.
+    What the model remembers goes on from where its weights come from. Earlier adapters belong to earlier weights and
+    are taken out, and so are a stock directory's files in other formats, which would be stale: the history keeps their
+    generation.
     """
     store = ModelStore.open(out)
-    state = store.state()
-    domains = state.get("domains", [])
-    if domain not in domains:
-        domains = [*domains, domain]
+    if store.adopt():
+        progress.note(f"What lay in {out} is kept as the first state of its history.")
+    past = origin.past
+    domains = _domains(origin, domain)
     with store.staging() as staged:
         write_model_files(model, tokenizer, staged)
-        facts = stage_domain(staged, store, corpus, domain, capacity=capacity)
-        _stage_state(staged, model, state, domains, facts["memory"], rate)
-        _stage_card(staged, out.name, model, domains, event["event"])
-        return store.commit(staged, {**event, **facts}, remove=(f"{HOME}/adapters/",))
+        elsewhere = past is None or past.resolve() != out.resolve()
+        if past and elsewhere and (past / _SLICES).is_dir():
+            shutil.copytree(past / _SLICES, staged / _SLICES)
+        facts = stage_domain(staged, past, corpus, domain, capacity=capacity)
+        _stage_state(staged, model, origin, domains, facts["memory"], matrix)
+        _stage_card(staged, out.name, model, origin, domains, event["event"])
+        gone = (f"{HOME}/adapters/", GENERATION, *_STALE, *((f"{_SLICES}/", MEMORY) if elsewhere else ()))
+        return store.commit(staged, {**event, **facts}, remove=gone)
 
 
 class Beside:
     """What stands beside the weights in every model that a run keeps: slices and replay memory, made once for all."""
 
-    def __init__(self, out: Path, place: Path, corpus: Corpus, domain: str, rate: float) -> None:
-        self._store, self._place = ModelStore.open(out), place
-        self._corpus, self._domain, self.rate = corpus, domain, rate
+    def __init__(self, place: Path, corpus: Corpus, origin: Origin, domain: str) -> None:
+        self._place, self._corpus, self._domain = place, corpus, domain
         self._memory: dict[str, int] | None = None
-        self.before = self._store.state()
-        self.domains = [*self.before.get("domains", [])]
-        if domain not in self.domains:
-            self.domains.append(domain)
+        self.origin = origin
+        self.domains = _domains(origin, domain)
 
     def put(self, into: Path) -> dict[str, int]:
         """Link it into a directory; returns how many documents of each domain the memory holds."""
         if self._memory is None:
             shutil.rmtree(self._place, ignore_errors=True)
-            for domain in self.domains:
-                known = self._store.root / HOME / "domains" / domain
-                if known.is_dir():
-                    shutil.copytree(known, self._place / HOME / "domains" / domain, copy_function=link_file)
-            facts = stage_domain(self._place, self._store, self._corpus, self._domain, capacity=CAPACITY)
-            self._memory = facts["memory"]
+            past = self.origin.past
+            if past and (past / _SLICES).is_dir():
+                shutil.copytree(past / _SLICES, self._place / _SLICES, copy_function=link_file)
+            facts = stage_domain(self._place, past, self._corpus, self._domain, capacity=CAPACITY)
+            self._memory = dict(facts["memory"])
         shutil.copytree(self._place, into, copy_function=link_file, dirs_exist_ok=True)
-        return self._memory or {}
+        return self._memory
 
 
 def write_whole_model(
@@ -101,26 +113,43 @@ def write_whole_model(
     """Write a model directory that stands on its own: weights, tokenizer, state, card, slices and replay memory."""
     write_model(place)
     memory = beside.put(place)
-    _stage_state(place, model, beside.before, beside.domains, memory, beside.rate)
-    _stage_card(place, title, model, beside.domains, "train")
+    _stage_state(place, model, beside.origin, beside.domains, memory, None)
+    _stage_card(place, title, model, beside.origin, beside.domains, "train")
+
+
+def _domains(origin: Origin, domain: str) -> list[str]:
+    known: list[str] = ModelStore.open(origin.past).state().get("domains", []) if origin.past else []
+    return known if domain in known else [*known, domain]
 
 
 def _stage_state(
-    staged: Path, model: Transformer, before: dict[str, Any], domains: list[str], memory: dict[str, int], rate: float
+    staged: Path,
+    model: Transformer,
+    origin: Origin,
+    domains: list[str],
+    memory: dict[str, int],
+    matrix: Matrix | None,
 ) -> None:
     state = {
         "format": 1,
         "base_fingerprint": fingerprint(model),
         "domains": domains,
         "active_adapter": None,
-        "peak_learning_rate": max(rate, before.get("peak_learning_rate", 0.0)),
+        "peak_learning_rate": max(origin.learning_rate, origin.peak_learning_rate),
         "memory": memory,
+        **({"pretrained": origin.pretrained} if origin.pretrained else {}),
+        **({"matrix": matrix.to_dict()} if matrix else {}),
     }
     write_state(staged, state)
 
 
-def _stage_card(staged: Path, title: str, model: Transformer, domains: list[str], event: str) -> None:
-    card = {"parameters": f"{model.config.parameters:,}", "domains": ", ".join(domains), "last event": event}
+def _stage_card(staged: Path, title: str, model: Transformer, origin: Origin, domains: list[str], event: str) -> None:
+    card = {
+        "parameters": f"{model.config.parameters:,}",
+        "domains": ", ".join(domains),
+        "last event": event,
+        **({"base": origin.pretrained} if origin.pretrained else {}),
+    }
     (staged / "README.md").write_text(model_card(title, card), encoding="utf-8")
 
 

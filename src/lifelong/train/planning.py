@@ -64,11 +64,12 @@ def measure_every(settings: TrainSettings, steps: int, measures: int) -> int:
     return max(1, steps // measures) if measures else 0
 
 
-def check_early_stopping(settings: TrainSettings, *, has_gate: bool) -> None:
-    """Check that there is something to watch.
+def check_around(settings: TrainSettings, *, has_gate: bool) -> None:
+    """Check that what is to happen around the steps can happen.
 
     Raises:
-        LifelongError: held-out loss is to be watched, and there is no held-out text.
+        LifelongError: held-out loss is to be watched, and there is no held-out text; or samples are wanted of a model
+            that writes none.
     """
     watched = settings.early_stopping
     if watched.on and watched.metric == "val_loss" and not has_gate:
@@ -76,6 +77,12 @@ def check_early_stopping(settings: TrainSettings, *, has_gate: bool) -> None:
             "early stopping watches the loss on held-out text, and there is none",
             where="early_stopping.metric",
             fix="Use --early-stopping.metric train_loss, or give more text.",
+        )
+    if settings.evaluation.generation.on and settings.phase == "mlm":
+        raise LifelongError(
+            "a masked model fills gaps and writes no samples",
+            where="evaluation.generation",
+            fix="Leave the prompts out, or set enabled: false.",
         )
 
 
