@@ -17,6 +17,9 @@ from lifelong.settings.train import TrainSettings
 
 
 class _Result:
+    out = Path("m")
+    run = Path("m/runs/0001-none")
+
     def to_dict(self) -> dict[str, Any]:
         return {"out": "m", "steps": 3, "after": {"loss": 1.5}}
 

@@ -230,7 +230,16 @@ def test_f24_watching_held_out_text_that_there_is_not_is_refused(
     capsys.readouterr()
     assert main(given) == 2
     assert "early_stopping.metric" in capsys.readouterr().err
-    assert main([*given, "--early-stopping.metric", "train_loss"]) == 0
+    assert not (tmp_path / "m" / "model.safetensors").exists()
+
+
+def test_f34_samples_of_a_masked_model_are_refused(
+    place: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = ["--phase", "mlm", "--steps", 1, "--evaluation.generation.prompts", "A"]
+    capsys.readouterr()
+    assert main(arguments(place, tmp_path / "m", *words)) == 2
+    assert "evaluation.generation" in capsys.readouterr().err
 
 
 def test_f31_metrics_tensorboard_and_the_log_say_the_same(three: Path) -> None:
@@ -261,11 +270,6 @@ def test_f31_metrics_tensorboard_and_the_log_say_the_same(three: Path) -> None:
     assert any(tag.startswith("samples/A class") for tag in events.Tags()["tensors"])
 
 
-def test_f31_tensorboard_can_be_left_out(place: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    result = train(capsys, place, tmp_path / "m", "--steps", 2, "--tracking.no-tensorboard")
-    assert not (Path(result["run"]) / "tensorboard").exists()
-
-
 def test_f31_the_log_says_why_a_run_stopped(
     place: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -273,16 +277,20 @@ def test_f31_the_log_says_why_a_run_stopped(
     assert "stopped: interrupted at step 3 of 9" in next(tmp_path.rglob("run.log")).read_text(encoding="utf-8")
 
 
-def test_f32_a_run_leaves_pictures_of_loss_perplexity_and_learning_rate(
-    three: Path, place: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+def test_f31_f32_tensorboard_and_pictures_can_be_left_out(
+    place: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
+    result = train(capsys, place, tmp_path / "m", "--steps", 2, "--tracking.no-tensorboard")
+    names = {path.name for path in Path(result["run"]).iterdir()}
+    assert "run.log" in names and not names & {"tensorboard", "plots", "samples.jsonl"}
+
+
+def test_f32_a_run_leaves_pictures_of_loss_perplexity_and_learning_rate(three: Path) -> None:
     pictures = sorted((three / "plots").iterdir())
     assert [path.name for path in pictures] == ["learning_rate.png", "loss.png", "perplexity.png"]
     for path in pictures:
         image = imread(path)
         assert image.shape[1] > 800 and image.std() > 0.02
-    result = train(capsys, place, tmp_path / "m", "--steps", 2)
-    assert not (Path(result["run"]) / "plots").exists()
 
 
 def test_f34_the_model_writes_samples_at_every_measure(

@@ -17,10 +17,6 @@ def resume(
     as_json: AsJson = False,
 ) -> None:
     """Go on exactly where an interrupted run stopped, with the settings that it was started with."""
-    from lifelong.settings.load import load_settings
-    from lifelong.settings.train import TrainSettings
     from lifelong.train.run import resume as go_on
 
-    result = go_on(run)
-    settings = load_settings(TrainSettings, result.run / "resolved_settings.yaml")
-    show_run(result, plots=settings.tracking.plots, as_json=as_json)
+    show_run(go_on(run), as_json=as_json)

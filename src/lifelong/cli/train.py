@@ -49,4 +49,4 @@ def train(
     result = run(
         data or [], out, settings, tokenizer=tokenizer, base=base, fresh=fresh, onnx=onnx_output, dry_run=dry_run
     )
-    show_run(result, plots=settings.tracking.plots and not dry_run, as_json=as_json)
+    show_run(result, as_json=as_json)
