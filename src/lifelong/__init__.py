@@ -12,6 +12,7 @@ from lifelong.version import __version__
 if TYPE_CHECKING:
     from lifelong.model.directory import is_model_directory as check_model_exists
     from lifelong.model.directory import load_model
+    from lifelong.model.encoder import EncoderOnlyModel
     from lifelong.model.transformer import Transformer as ContinualLLM
     from lifelong.settings.learn import LearnSettings
     from lifelong.settings.model import ModelConfig
@@ -26,6 +27,7 @@ _PLACES = {
     "BPETokenizer": ("lifelong.tokens.tokenizer", "BPETokenizer"),
     "ContinualLLM": ("lifelong.model.transformer", "Transformer"),
     "DataSource": ("lifelong.text", "DataSource"),
+    "EncoderOnlyModel": ("lifelong.model.encoder", "EncoderOnlyModel"),
     "LearnSettings": ("lifelong.settings.learn", "LearnSettings"),
     "ModelConfig": ("lifelong.settings.model", "ModelConfig"),
     "TrainSettings": ("lifelong.settings.train", "TrainSettings"),
@@ -41,6 +43,7 @@ __all__ = [
     "BPETokenizer",
     "ContinualLLM",
     "DataSource",
+    "EncoderOnlyModel",
     "LearnSettings",
     "ModelConfig",
     "TrainSettings",

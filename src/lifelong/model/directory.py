@@ -13,6 +13,7 @@ from lifelong.device import pick_device
 from lifelong.errors import LifelongError
 from lifelong.files import read_json, sha256_bytes, write_json
 from lifelong.model.adapters import load_adapter
+from lifelong.model.encoder import build_model
 from lifelong.model.huggingface import from_huggingface, to_huggingface
 from lifelong.model.store import HOME, ModelStore
 from lifelong.model.transformer import Transformer
@@ -24,7 +25,7 @@ from lifelong.tokens.loading import load_tokenizer
 if TYPE_CHECKING:
     from torch import Tensor
 
-CONFIG = "config.json"
+CONFIG, GENERATION = "config.json", "generation_config.json"
 
 
 def model_weights(model: Transformer) -> dict[str, Tensor]:
@@ -46,7 +47,10 @@ def fingerprint(model: Transformer) -> str:
 
 
 def write_model_files(model: Transformer, tokenizer: Tokenizer, out: Path) -> None:
-    """Write `config.json`, `generation_config.json`, `model.safetensors` and the tokenizer's files into ``out``."""
+    """Write `config.json`, `model.safetensors` and the tokenizer's files into ``out``.
+
+    A causal model has a `generation_config.json`, too.
+    """
     out.mkdir(parents=True, exist_ok=True)
     special = {
         "bos_token_id": tokenizer.eos_id,
@@ -54,19 +58,20 @@ def write_model_files(model: Transformer, tokenizer: Tokenizer, out: Path) -> No
         "pad_token_id": tokenizer.pad_id,
     }
     write_json(out / CONFIG, to_huggingface(model.config, special))
-    write_json(
-        out / "generation_config.json",
-        {
-            **special,
-            "eos_token_id": [tokenizer.eos_id, tokenizer.end_of_turn_id],
-            "do_sample": True,
-            "temperature": 0.8,
-            "top_k": 50,
-            "top_p": 0.9,
-        },
-    )
+    if model.config.causal:
+        write_json(
+            out / GENERATION,
+            {
+                **special,
+                "eos_token_id": [tokenizer.eos_id, tokenizer.end_of_turn_id],
+                "do_sample": True,
+                "temperature": 0.8,
+                "top_k": 50,
+                "top_p": 0.9,
+            },
+        )
     save_file(model_weights(model), out / WEIGHTS, metadata={"format": "pt"})
-    tokenizer.write_files(out)
+    tokenizer.write_files(out, mask_id=model.config.mask_token_id)
 
 
 def is_model_directory(path: Path | str) -> bool:
@@ -125,7 +130,7 @@ def load_weights(model: Transformer, path: Path) -> None:
 def load_model(
     path: Path | str, *, device: str | torch.device | None = None, adapter: str | None = "active"
 ) -> tuple[Transformer, Tokenizer]:
-    """Load a model and its tokenizer, ready to answer (evaluation mode).
+    """Load a model and its tokenizer, ready to answer (evaluation mode); a bidirectional one is an `EncoderOnlyModel`.
 
     Args:
         path: a model directory, a run, or a checkpoint.
@@ -137,7 +142,7 @@ def load_model(
     """
     place = find_model(Path(path))
     store = ModelStore.open(place)
-    model = Transformer(read_config(place))
+    model = build_model(read_config(place))
     load_weights(model, place)
     tokenizer = load_tokenizer(place)
     if tokenizer.vocab_size > model.config.vocab_size:

@@ -25,7 +25,7 @@ def to_huggingface(config: ModelConfig, special_ids: dict[str, int]) -> dict[str
 
     Args:
         config: the shape.
-        special_ids: ``bos_token_id``, ``eos_token_id``, ``pad_token_id``; ``mask_token_id`` of a bidirectional model.
+        special_ids: ``bos_token_id``, ``eos_token_id``, ``pad_token_id``.
     """
     kind = family(config)
     return {
@@ -52,6 +52,9 @@ def to_huggingface(config: ModelConfig, special_ids: dict[str, int]) -> dict[str
         "torch_dtype": "float32",
         **({"use_sliding_window": False, "sliding_window": None} if kind == "qwen3" else {}),
         **special_ids,
+        # No key of the families': other readers pass over it, and a model trained further keeps its dropout.
+        **({"dropout": config.dropout} if config.dropout else {}),
+        **({} if config.mask_token_id is None else {"mask_token_id": config.mask_token_id}),
     }
 
 
@@ -85,6 +88,8 @@ def from_huggingface(raw: dict[str, Any], *, where: str = "config.json") -> Mode
         unsupported.append(f"hidden_act = {raw['hidden_act']}")
     if unsupported:
         raise LifelongError(f"not supported: {', '.join(unsupported)}", where=where)
+    # transformers writes EuroBERT's own mask token into the configuration of models that have no such token.
+    mask = raw.get("mask_token_id") if kind == "eurobert" else None
     try:
         return ModelConfig(
             vocab_size=raw["vocab_size"],
@@ -100,6 +105,8 @@ def from_huggingface(raw: dict[str, Any], *, where: str = "config.json") -> Mode
             tie_embeddings=bool(raw.get("tie_word_embeddings", False)),
             qk_norm=kind == "qwen3",
             causal=kind != "eurobert",
+            dropout=raw.get("dropout") or 0.0,
+            mask_token_id=mask if mask is not None and mask < raw["vocab_size"] else None,
         )
     except KeyError as error:
         raise LifelongError(f"key {error} is missing", where=where) from None

@@ -74,6 +74,7 @@ def continue_training(
     for line in found.says:
         progress.note(line)
     model, tokenizer, origin = load_start(place, pick_device(device), further=found.further)
+    model.config.require_causal("be trained further on such batches")
     optimizer = OptimizerSettings(learning_rate=learning_rate)
     rate, reason = choose_rate(optimizer, origin)
     progress.note(f"Learning rate {rate:.3g}: {reason}.")

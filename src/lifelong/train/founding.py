@@ -9,7 +9,7 @@ from typing import Any
 from lifelong import progress
 from lifelong.evaluate.matrix import Matrix
 from lifelong.files import write_json
-from lifelong.model.directory import fingerprint, model_card, write_model_files
+from lifelong.model.directory import GENERATION, fingerprint, model_card, write_model_files
 from lifelong.model.store import HOME, STATE, ModelStore
 from lifelong.model.transformer import Transformer
 from lifelong.model.weights import TORCH_WEIGHTS
@@ -98,7 +98,7 @@ def commit_model(
             **({"base": origin.pretrained} if origin.pretrained else {}),
         }
         (staged / "README.md").write_text(model_card(out.name, card), encoding="utf-8")
-        gone = (f"{HOME}/adapters/", *_STALE, *((f"{_SLICES}/", MEMORY) if elsewhere else ()))
+        gone = (f"{HOME}/adapters/", GENERATION, *_STALE, *((f"{_SLICES}/", MEMORY) if elsewhere else ()))
         return store.commit(staged, {**event, **facts}, remove=gone)
 
 

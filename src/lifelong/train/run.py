@@ -16,9 +16,7 @@ from lifelong.evaluate.bits import Score
 from lifelong.files import writer_lock
 from lifelong.model.directory import load_model, write_model_files
 from lifelong.model.store import HOME
-from lifelong.model.transformer import Transformer
 from lifelong.settings.load import load_settings
-from lifelong.settings.presets import load_preset
 from lifelong.settings.train import TrainSettings
 from lifelong.text.corpus import Corpus, open_corpus
 from lifelong.text.document import DataSource
@@ -37,12 +35,13 @@ from lifelong.train.founding import commit_model
 from lifelong.train.interrupts import graceful_interrupts
 from lifelong.train.job import Job, TrainResult, assemble
 from lifelong.train.loop import Plan
+from lifelong.train.masked import check_phase, new_model
 from lifelong.train.optim import learning_rate
 from lifelong.train.planning import compile_blocks, measure_step, measures_in, steps_in, steps_of
 from lifelong.train.remembering import measure_domains, next_matrix
 from lifelong.train.start import Origin, open_start
 
-_LABELS = {"pretrain": "Pretraining", "sft": "Chat tuning"}
+_LABELS = {"pretrain": "Pretraining", "sft": "Chat tuning", "mlm": "Masked tokens"}
 
 
 def train(
@@ -89,10 +88,9 @@ def train(
         device,
         tokenizer=tokenizer,
         new_tokenizer=lambda: _new_words(caches, corpus, data),
-        new_model=lambda words: Transformer(load_preset(settings.preset).config(vocab_size=words.vocab_size)).to(
-            device
-        ),
+        new_model=lambda words: new_model(settings, words).to(device),
     )
+    check_phase(start.model, settings.phase, str(out))
     model, words, settings, origin = start.model, start.tokenizer, start.settings, start.origin
     with contextlib.ExitStack() as stack:
         if dry_run:
