@@ -16,12 +16,12 @@ import torch
 from lifelong import progress
 from lifelong.device import pick_device, pick_precision
 from lifelong.errors import LifelongError
+from lifelong.evaluate.matrix import extend_matrix
 from lifelong.files import writer_lock
 from lifelong.learn.checking import open_checked
 from lifelong.learn.commit import commit_lesson
 from lifelong.learn.ewc import ElasticPull, fisher_diagonal
 from lifelong.learn.gate import change, decide
-from lifelong.learn.ledger import extend_matrix
 from lifelong.learn.lesson import Lesson, LessonResult
 from lifelong.learn.measure import read_slices
 from lifelong.model.adapters import AdapterConfig, attach_adapter, merge_adapter, read_adapter_config

@@ -65,9 +65,19 @@ def from_huggingface(raw: dict[str, Any], *, where: str = "config.json") -> Mode
         LifelongError: another family, or a feature that this transformer does not compute.
     """
     kind = raw.get("model_type")
+    if raw.get("auto_map"):
+        raise LifelongError(
+            f"this model needs code of its own (auto_map: {', '.join(sorted(raw['auto_map']))}), which is never run",
+            where=where,
+            fix=f"Choose a model without such code, of one of these families: {', '.join(_ARCHITECTURES)}.",
+        )
     if kind not in _ARCHITECTURES:
         known = ", ".join(_ARCHITECTURES)
-        raise LifelongError(f"model type '{kind}' is not one of {known}", where=where)
+        raise LifelongError(
+            f"model type '{kind}' is not one of {known}",
+            where=where,
+            fix="Choose a base of one of these families, or train a new model: leave --base out.",
+        )
     rope = raw.get("rope_parameters") or raw.get("rope_scaling") or {}
     unsupported = [
         f"{key} = {raw[key]}" for key in ("attention_bias", "mlp_bias", "use_sliding_window") if raw.get(key)

@@ -24,6 +24,7 @@ from lifelong.train.founding import MEMORY
 from lifelong.train.loop import Plan
 from lifelong.train.masked import masking_of
 from lifelong.train.optim import build_optimizers, learning_rate, schedule
+from lifelong.train.start import Origin
 
 
 @dataclass(frozen=True)
@@ -73,6 +74,7 @@ class Job:
     bf16: bool
     cached: bool  # the caches are the user's, not made of the run's own text
     masking: Masking | None  # tokens are hidden from a bidirectional model
+    origin: Origin
 
     @property
     def domain(self) -> str:
@@ -145,13 +147,14 @@ def assemble(
     tokenizer: Tokenizer,
     caches: list[NamedCache],
     precision: str,
+    origin: Origin,
 ) -> Job:
     """Bring together what is to be trained and the loader of its rows, replay mixed in where asked for."""
     length = min(settings.sequence_length or model.config.max_seq_len, model.config.max_seq_len)
     kind = ChatSource if settings.phase == "sft" else WindowSource
     replayed = []
     if settings.replay:
-        memory = ReplayMemory.load(out / MEMORY)
+        memory = ReplayMemory.load((origin.past or out) / MEMORY)
         replayed = replay_sources(memory, tokenizer, run.path / "cache" / "replay", length, settings.replay)
         if not replayed:
             progress.note("note: there is no replay memory yet, so nothing is replayed")
@@ -165,7 +168,9 @@ def assemble(
     masking = masking_of(model, tokenizer, settings)
     loader = _loader(settings, caches, sources, replayed, masking)
     bf16, cached = precision == "bf16", not caches[0].cache.path.is_relative_to(run.path)
-    return Job(out, run, settings, corpus, model, tokenizer, caches, sources, replayed, loader, bf16, cached, masking)
+    return Job(
+        out, run, settings, corpus, model, tokenizer, caches, sources, replayed, loader, bf16, cached, masking, origin
+    )
 
 
 def _loader(
