@@ -18,7 +18,6 @@ def profiles(
     import torch
 
     from lifelong.device import matmul_flops, pick_device, pick_precision
-    from lifelong.progress import spell_seconds
     from lifelong.settings.profiles import Cost, Profile, cost, list_profiles
 
     place = pick_device(device)
@@ -52,18 +51,30 @@ def profiles(
         rows = []
         for row in found:
             length = f"{row['steps']:,} steps" if row["steps"] else f"{row['epochs']:g} epochs"
-            tokens = f"{row['tokens'] / 1e6:,.1f} M" if row["tokens"] else "as text"
+            tokens = _spell_count(row["tokens"]) if row["tokens"] else ""
             takes = row["estimated_seconds"]
-            time = spell_seconds(takes) if takes else f"{spell_seconds(row['estimated_seconds_per_million_tokens'])}/M"
-            name = f"{row['name']} ({row['alias']})" if row["alias"] else row["name"]
-            rows.append([name, row["preset"], f"{row['parameters'] / 1e6:,.1f} M", length, tokens, time])
-        print_table(["profile", "preset", "weights", "length", "tokens", "time here"], rows)
-        print(
-            f"Time: an estimate, from a {precision} matrix product measured here ({speed / 1e9:,.0f} GFLOP/s) and each"
-        )
-        print("shape's operations per token at half of that speed; /M: for a million tokens of text.")
-        print("A pipeline's stages are profiles of their own: run them one after the other with `lifelong train`.")
+            time = _spell_time(takes) if takes else f"{_spell_time(row['estimated_seconds_per_million_tokens'])} / M"
+            shape = f"{row['preset']} {_spell_count(row['parameters'])}"
+            rows.append([row["name"], shape, length, tokens, time])
+        print_table(["profile", "model", "length", "tokens", "time here"], rows)
         for row in found:
-            print(f"  {row['name']:<14}  {row['description']}")
+            alias = f" (also: {row['alias']})" if row["alias"] else ""
+            print(f"  {row['name']:<14}  {row['description']}{alias}")
+        print(f"\nTime is an estimate: {precision} matrix products, {speed / 1e9:,.0f} GFLOP/s measured just now, and")
+        print("the operations per token of each shape at half of that speed; / M: for each million tokens trained.")
+        print("`lifelong train` runs one stage of a pipeline at a time.")
 
     emit(found, as_json=as_json, show=show)
+
+
+def _spell_count(count: int) -> str:
+    for unit, size in (("G", 1e9), ("M", 1e6), ("k", 1e3)):
+        if count >= size:
+            return f"{count / size:.1f} {unit}" if count < 10 * size else f"{count / size:.0f} {unit}"
+    return str(count)
+
+
+def _spell_time(seconds: float) -> str:
+    from lifelong.progress import spell_seconds
+
+    return spell_seconds(seconds) if seconds < 2 * 86400 else f"{seconds / 86400:,.0f} days"

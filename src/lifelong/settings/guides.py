@@ -83,10 +83,8 @@ class _Reading:
         self.notes.append(f"note: {self.source.where(_dotted(given))}: '{given}' {what}")
 
 
-def phase_in(source: SettingsFile) -> str | None:
-    """Return the phase that a file is for: as it says, or the only one it has a ``training`` section of."""
-    if isinstance(said := source.values.get("phase"), str):
-        return said
+def implied_phase(source: SettingsFile) -> str | None:
+    """Return the only phase that a file has a ``training`` section of."""
     training = source.values.get("training")
     found = [phase for phase in PHASES if isinstance(training, Mapping) and phase in training]
     return found[0] if len(found) == 1 else None
@@ -115,9 +113,7 @@ def translate(cls: type[Settings], source: SettingsFile, phase: str) -> tuple[Se
             )
         if key in _NAMES and isinstance(value, Mapping):
             _section(reading, key, value)
-        elif key in _NAMES and value is None:
-            continue
-        elif _not_built(reading, key, value):
+        elif (key in _NAMES and value is None) or _not_built(reading, key, value):
             continue
         else:
             reading.take(str(given), _NAMES["training"].get(key, key), value)
@@ -209,7 +205,8 @@ def _unknown(reading: _Reading, section: str, given: str, key: str) -> LifelongE
         known += ["amp", "amp_dtype", *getattr(reading.cls, "synonyms", {}), *own]
     prefix = given.rpartition(".")[0]
     hint = suggest(key, known).replace(" '", f" '{prefix}.")
-    return LifelongError(f"unknown setting '{given}'.{hint}", where=reading.source.where(_dotted(given)))
+    fix = "A shape of your own is a preset in a file: `preset: FILE.yaml`." if section == "model" else None
+    return LifelongError(f"unknown setting '{given}'.{hint}", where=reading.source.where(_dotted(given)), fix=fix)
 
 
 def _dotted(given: Any) -> str:

@@ -12,7 +12,7 @@ from pydantic import Field
 from lifelong import progress
 from lifelong.errors import LifelongError, suggest
 from lifelong.settings.base import Settings
-from lifelong.settings.guides import phase_in, translate
+from lifelong.settings.guides import implied_phase, translate
 from lifelong.settings.keys import canonical, walk
 from lifelong.settings.load import SettingsFile, load_settings, read_settings_file
 from lifelong.settings.presets import load_preset
@@ -121,26 +121,20 @@ def _merge(
             f"profile '{profile.name}' is a pipeline of {', then '.join(profile.stages)}; `train` runs one of them",
             fix=f"Run `lifelong train --profile {first}`, then `--profile {' '.join(later)}` on the same --out.",
         )
-    values = profile.values if profile is not None else {}
-    from_file = phase_in(source) if source is not None else None
-    # A profile's own phase is said: it wins over what a file's sections imply, but not over what the file says.
-    if source is not None and profile is not None and "phase" not in source.values:
-        from_file = None
-    phase = str(given.get("phase") or from_file or values.get("phase") or "pretrain")
-    beneath: dict[str, Any] = {}
+    own = profile.values.get("phase") if profile is not None else None
+    said = source.values.get("phase") if source is not None else None
+    implied = implied_phase(source) if source is not None else None
+    phase = str(given.get("phase") or said or own or implied or "pretrain")
+    beneath: dict[str, Any] = {"phase": phase}
     notes: list[str] = []
     if profile is not None:
-        written = SettingsFile(_FOLDER / f"{profile.name}.yaml", profile.values)
-        translated, notes = translate(TrainSettings, written, str(values.get("phase", phase)))
-        beneath = {**translated.values, "profile": profile.name}
+        file = SettingsFile(_FOLDER / f"{profile.name}.yaml", profile.values)
+        translated, notes = translate(TrainSettings, file, phase)
+        beneath = {**translated.values, **beneath}
+        given = {**given, "profile": profile.name}
     if source is not None:
         source, more = translate(TrainSettings, source, phase)
         notes += more
-    given = dict(given)
-    if profile is not None:
-        given["profile"] = profile.name
-    if from_file and "phase" not in given:
-        given["phase"] = phase
     if say:
         for line in notes:
             progress.note(line)

@@ -37,7 +37,7 @@ from lifelong.train.interrupts import graceful_interrupts
 from lifelong.train.job import Job, TrainResult, assemble
 from lifelong.train.loop import Plan
 from lifelong.train.optim import NEW_EMBEDDINGS, learning_rate
-from lifelong.train.planning import compile_blocks, measure_step, measures_in, steps_in, steps_of
+from lifelong.train.planning import compile_blocks, measure_step, measures_in, schedule_notes, steps_in, steps_of
 
 _LABELS = {"pretrain": "Pretraining", "sft": "Chat tuning"}
 
@@ -199,6 +199,8 @@ def _decide(job: Job, data: list[str]) -> tuple[int, dict[str, Any]]:
     mixture = job.mix(steps)
     for line in [*mixture.lines(), *(f"note: {warning}" for warning in mixture.warnings)] if mixture else []:
         progress.note(line)
+    for line in schedule_notes(settings.schedule, steps, learning_rate(settings.optimizer)):
+        progress.note(f"note: {line}")
     config = job.model.config
     progress.note(
         f"{config.parameters:,} parameters, {steps} steps of {rows} x {loader.sequence_length} tokens "
