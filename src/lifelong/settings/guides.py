@@ -36,20 +36,27 @@ _NAMES: Mapping[str, Mapping[str, str]] = {
 }
 # Sections whose other keys are our own: below this name, or (training) anywhere.
 _OURS = {"training": "", "evaluation": "evaluation.", "data": "data."}
-# Accepted, and said where it is asked for: what it will mean here is not built yet.
-_NOT_BUILT: Mapping[str, str] = {
-    "model.dropout": "models are trained without dropout",
-    "training.early_stopping": "the run goes on to its end",
-    "early_stopping": "the run goes on to its end",
-    "evaluation.generation": "no samples are written while training",
-    "monitoring.tensorboard": "measures go to the run's metrics.jsonl",
-    "monitoring.wandb": "measures go to the run's metrics.jsonl",
-    "monitoring.log_every": "every step is logged",
-    "monitoring.plots": "no pictures are drawn",
-    "hardware.distributed": "one process trains, on one device",
-    "hardware.gpu_ids": "one process trains, on one device",
-    "hardware.backend": "one process trains, on one device",
+# Accepted, and said where it is asked for: what has no effect here yet, why that is, and the keys of the group, if any.
+_STOPPING = ("enabled", "patience", "min_delta", "metric", "mode")
+_SAMPLES = ("enabled", "prompts", "max_length", "max_tokens", "temperature", "top_k", "top_p", "num_samples")
+_NOT_BUILT: Mapping[str, tuple[str, tuple[str, ...]]] = {
+    "model.dropout": ("models are trained without dropout", ()),
+    "training.early_stopping": ("the run goes on to its end", _STOPPING),
+    "early_stopping": ("the run goes on to its end", _STOPPING),
+    "evaluation.generation": ("no samples are written while training", _SAMPLES),
+    "monitoring.tensorboard": ("measures go to the run's metrics.jsonl", ("enabled", "log_dir")),
+    "monitoring.wandb": (
+        "measures go to the run's metrics.jsonl",
+        ("enabled", "project", "entity", "name", "run_name", "tags", "mode"),
+    ),
+    "monitoring.plots": ("no pictures are drawn", ("enabled",)),
+    "monitoring.log_every": ("every step is logged", ()),
+    "hardware.distributed": ("one process trains, on one device", ()),
+    "hardware.gpu_ids": ("one process trains, on one device", ()),
+    "hardware.backend": ("one process trains, on one device", ()),
 }
+# Groups there whose `enabled` is one switch of ours, where we have it.
+_SWITCHES = {"monitoring.tensorboard": "tracking.tensorboard", "monitoring.plots": "tracking.plots"}
 # Means something in one phase only.
 _OF_PHASE = {
     "data.mix_pretrain": ("pretrain", "data.mix"),
@@ -111,9 +118,11 @@ def translate(cls: type[Settings], source: SettingsFile, phase: str) -> tuple[Se
                 where=source.where(key),
                 fix=f"Run one stage with --config {value}.",
             )
-        if key in _NAMES and isinstance(value, Mapping):
-            _section(reading, key, value)
-        elif (key in _NAMES and value is None) or _not_built(reading, key, value):
+        if key in _NAMES:
+            if not isinstance(value, Mapping | None):
+                raise _no_section(reading, key, value)
+            _section(reading, key, value or {})
+        elif _not_built(reading, key, value):
             continue
         else:
             reading.take(str(given), _NAMES["training"].get(key, key), value)
@@ -130,11 +139,13 @@ def _section(reading: _Reading, section: str, values: Mapping[Any, Any]) -> None
         key, given = _dotted(name), f"{section}.{name}"
         path = f"{section}.{key}"
         if section == "training" and key in PHASES:
+            if not isinstance(value, Mapping | None):
+                raise _no_section(reading, given, value)
             if key != reading.phase:
                 reading.note(given, f"is left out: this run's phase is {reading.phase}")
-            elif isinstance(value, Mapping):
-                for inner, own in value.items():
-                    _training(reading, f"{given}.{inner}", _dotted(inner), own)
+                continue
+            for inner, own in (value or {}).items():
+                _training(reading, f"{given}.{inner}", _dotted(inner), own)
         elif path in _OF_PHASE:
             phase, ours = _OF_PHASE[path]
             if phase == reading.phase:
@@ -154,7 +165,7 @@ def _section(reading: _Reading, section: str, values: Mapping[Any, Any]) -> None
 
 
 def _training(reading: _Reading, given: str, key: str, value: Any) -> None:
-    if _not_built(reading, f"training.{key}", value):
+    if _not_built(reading, f"training.{key}", value, given):
         return
     ours = canonical(reading.cls, _NAMES["training"].get(key, key))
     known = {path for path, _ in leaves(reading.cls)} | {"amp", "amp_dtype"}
@@ -163,14 +174,27 @@ def _training(reading: _Reading, given: str, key: str, value: Any) -> None:
     reading.take(given, ours, value)
 
 
-def _not_built(reading: _Reading, path: str, value: Any) -> bool:
+def _not_built(reading: _Reading, path: str, value: Any, given: str | None = None) -> bool:
     """Whether a key is one that does nothing yet; says so where it asks for something."""
-    reason = _NOT_BUILT.get(path)
-    own = path.removeprefix("training.")
-    if reason is None or any(name == own or name.startswith(f"{own}.") for name, _ in leaves(reading.cls)):
+    if path not in _NOT_BUILT:
         return False
-    if value not in (None, False) and not (isinstance(value, Mapping) and value.get("enabled") is False):
-        reading.note(path, f"is not built yet and has no effect: {reason}")
+    (reason, inner), given = _NOT_BUILT[path], given or path
+    built = [name for name, _ in leaves(reading.cls)]
+    own = path.removeprefix("training.")
+    if own in built or any(name.startswith(f"{own}.") for name in built):
+        return False
+    group = value if isinstance(value, Mapping) else {}
+    for key in group:
+        if _dotted(key) not in inner:
+            hint = suggest(_dotted(key), inner)
+            raise LifelongError(f"unknown setting '{given}.{key}'.{hint}", where=reading.source.where(f"{given}.{key}"))
+    if (switch := _SWITCHES.get(path)) in built:
+        reading.take(given, str(switch), group.get("enabled", True) if group else value)
+        for key in group:
+            if key != "enabled":
+                reading.note(f"{given}.{key}", "has no effect: a run keeps its files in its own folder")
+    elif value not in (None, False) and group.get("enabled") is not False:
+        reading.note(given, f"is not built yet and has no effect: {reason}")
     return True
 
 
@@ -204,9 +228,17 @@ def _unknown(reading: _Reading, section: str, given: str, key: str) -> LifelongE
         own = (path for path, _ in leaves(reading.cls))
         known += ["amp", "amp_dtype", *getattr(reading.cls, "synonyms", {}), *own]
     prefix = given.rpartition(".")[0]
-    hint = suggest(key, known).replace(" '", f" '{prefix}.")
+    near = suggest(key, known).partition("'")[2].rpartition("'")[0]
+    hint = f" Did you mean '{near if '.' in near else f'{prefix}.{near}'}'?" if near else ""
     fix = "A shape of your own is a preset in a file: `preset: FILE.yaml`." if section == "model" else None
     return LifelongError(f"unknown setting '{given}'.{hint}", where=reading.source.where(_dotted(given)), fix=fix)
+
+
+def _no_section(reading: _Reading, given: str, value: Any) -> LifelongError:
+    return LifelongError(
+        f"'{given}' is a section of settings, with a line for each (given: {value!r})",
+        where=reading.source.where(_dotted(given)),
+    )
 
 
 def _dotted(given: Any) -> str:

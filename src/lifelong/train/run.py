@@ -32,6 +32,7 @@ from lifelong.train.cached import cache_text, corpus_of, open_caches, reopen_tex
 from lifelong.train.checkpoint import newest_checkpoint, restore
 from lifelong.train.drive import Drive
 from lifelong.train.folder import RunFolder
+from lifelong.train.forecast import forecast
 from lifelong.train.founding import commit_model
 from lifelong.train.interrupts import graceful_interrupts
 from lifelong.train.job import Job, TrainResult, assemble
@@ -102,6 +103,8 @@ def train(
         job = assemble(out, run, settings, corpus, model, words, caches, pick_precision(device, settings.precision))
         steps, facts = _decide(job, data)
         if dry_run:
+            for line in forecast(job, steps):
+                progress.note(line)
             return TrainResult(out, run.path, model.config.parameters, steps, 0, 0.0, None, None, peak_memory_bytes())
         run.record(**facts)
         before = job.measure() if len(corpus.gate) else None
