@@ -148,8 +148,8 @@ def test_f30_a_sectioned_yaml_trains_as_it_stands(
 
 
 def test_f30_the_technical_profile_has_the_same_values(place: Path, tmp_path: Path) -> None:
-    profile = load_train_settings(TrainSettings, None, {"profile": "technical"})
-    file = load_train_settings(TrainSettings, _sectioned(place, tmp_path), {"preset": "gpt-small"})
+    profile = load_train_settings(None, {"profile": "technical"})
+    file = load_train_settings(_sectioned(place, tmp_path), {"preset": "gpt-small"})
     left = profile.model_dump(exclude={"profile", "evaluation", "tracking"})
     assert left == file.model_dump(exclude={"profile", "evaluation", "tracking"})
     assert (profile.epochs, profile.batch_size, profile.preset) == (50, 16, "gpt-small")
@@ -209,7 +209,7 @@ def test_f40_a_json_of_phases_trains_either_phase(
 
 def test_f40_a_file_for_one_phase_chooses_it(place: Path, tmp_path: Path) -> None:
     values = {"data": {"caches": {"sft_token_cache": "CACHES"}}, "training": {"sft": _PHASED["training"]["sft"]}}
-    settings = load_train_settings(TrainSettings, _phased(place, tmp_path, values))
+    settings = load_train_settings(_phased(place, tmp_path, values))
     assert (settings.phase, settings.steps, settings.batch_size) == ("sft", 2, 3)
 
 
@@ -226,7 +226,7 @@ def test_f40_resolved_settings_reproduce_the_run_and_name_the_profile(place: Pat
     assert _resolved(tmp_path / "a")["profile"] == "smoke-pretrain"
     (written,) = (tmp_path / "a").glob("runs/*/resolved_settings.yaml")
     # Read plainly, as `resume` does, or with the profile beneath: the same settings.
-    assert load_train_settings(TrainSettings, written) == load_settings(TrainSettings, written)
+    assert load_train_settings(written) == load_settings(TrainSettings, written)
     command = ["train", "--config", written, "--data", place / "docs", "--tokenizer", place / "tok"]
     assert main([*map(str, command), "--out", str(tmp_path / "b")]) == 0
     assert _resolved(tmp_path / "b") == _resolved(tmp_path / "a")
@@ -255,10 +255,10 @@ def test_f41_profiles_are_listed_with_what_they_cost(capsys: pytest.CaptureFixtu
 def test_f41_a_profile_lies_beneath_the_file_and_the_flags(tmp_path: Path) -> None:
     config = tmp_path / "a.yaml"
     config.write_text("batch_size: 5\nepochs: 3\nprofile: dev\n")
-    settings = load_train_settings(TrainSettings, config, {"seed": 9, "profile": "dev-sft"})
+    settings = load_train_settings(config, {"seed": 9, "profile": "dev-sft"})
     assert (settings.batch_size, settings.epochs, settings.steps, settings.seed) == (5, 3, None, 9)
     assert (settings.phase, settings.sequence_length, settings.profile) == ("sft", 512, "dev-sft")
-    assert load_train_settings(TrainSettings, config).phase == "pretrain"
+    assert load_train_settings(config).phase == "pretrain"
 
 
 @pytest.mark.parametrize("profile", ["smoke", "smoke-sft"])

@@ -50,7 +50,7 @@ def test_a_section_means_what_our_own_names_mean(
     path = write(tmp_path_factory.mktemp("guide"), {"training": section, "hardware": {"device": "cpu"}})
     own = {_NAMES[name][0]: value for name, value in chosen.items()}
     expected = load_settings(TrainSettings, None, {**own, "device": "cpu", "phase": phase or "pretrain"})
-    assert load_train_settings(TrainSettings, path) == expected
+    assert load_train_settings(path) == expected
 
 
 @given(st.dictionaries(st.text(st.characters(codec="ascii"), min_size=1), st.none() | st.booleans() | st.integers()))
@@ -84,9 +84,9 @@ def test_what_nobody_knows_is_refused_and_nothing_else_goes_wrong(values: dict[s
 def test_mixed_precision(tmp_path: Path, amp: bool | None, kind: str | None, precision: str) -> None:
     given_here = {key: value for key, value in (("amp", amp), ("amp_dtype", kind)) if value is not None}
     path = write(tmp_path, {"training": {"pretrain": given_here}})
-    assert load_train_settings(TrainSettings, path).precision == precision
+    assert load_train_settings(path).precision == precision
     if given_here:
-        assert load_train_settings(TrainSettings, write(tmp_path, given_here)).precision == precision
+        assert load_train_settings(write(tmp_path, given_here)).precision == precision
 
 
 @pytest.mark.parametrize(
@@ -105,14 +105,14 @@ def test_mixed_precision(tmp_path: Path, amp: bool | None, kind: str | None, pre
 def test_a_wrong_file_is_refused_with_its_line(tmp_path: Path, values: dict[str, Any], line: int, message: str) -> None:
     path = write(tmp_path, values)
     with pytest.raises(LifelongError) as caught:
-        load_train_settings(TrainSettings, path)
+        load_train_settings(path)
     assert message in str(caught.value)
     assert caught.value.where == f"{path}:{line}"
 
 
 def test_what_is_switched_off_needs_no_note(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     off = {"monitoring": {"wandb": {"enabled": False}}, "hardware": {"distributed": False}, "training": None}
-    assert load_train_settings(TrainSettings, write(tmp_path, off)) == TrainSettings()
+    assert load_train_settings(write(tmp_path, off)) == TrainSettings()
     assert capsys.readouterr().err == ""
 
 

@@ -19,6 +19,7 @@ from lifelong.settings.presets import load_preset
 from lifelong.settings.train import TrainSettings
 
 _FOLDER = Path(__file__).parent / "profiles"
+_ORDER = ("smoke-pretrain", "smoke-sft", "minimal", "minimal-sft", "dev", "dev-sft", "technical", "prod", "prod-sft")
 # A step's share of the speed of a matrix product, forward, backward and optimizer: 1,322 tokens/s of a model of 11.2M
 # parameters are half of what two cores with 170 GFLOP/s could do (benchmarks/training_speed.py; compiled: 0.6).
 _EFFICIENCY = 0.5
@@ -53,9 +54,8 @@ class Cost:
 
 def list_profiles() -> list[Profile]:
     """Return all profiles that come with lifelong: the small ones first, pipelines last."""
-    order = ("smoke-pretrain", "smoke-sft", "minimal", "minimal-sft", "dev", "dev-sft", "technical", "prod", "prod-sft")
     found = {path.stem: load_settings(Profile, path) for path in sorted(_FOLDER.glob("*.yaml"))}
-    return [found[name] for name in order] + [found[name] for name in found if name not in order]
+    return [found[name] for name in _ORDER] + [found[name] for name in found if name not in _ORDER]
 
 
 def load_profile(name: str) -> Profile:
@@ -73,12 +73,11 @@ def load_profile(name: str) -> Profile:
     return known[name]
 
 
-def load_train_settings(
-    _: type[TrainSettings], config: Path | str | None = None, overrides: Mapping[str, Any] | None = None
-) -> TrainSettings:
+def load_train_settings(config: Path | str | None = None, overrides: Mapping[str, Any] | None = None) -> TrainSettings:
     """Merge defaults, a profile, a file and overrides, each over the one before; notes say what has no effect.
 
-    The profile is named in the overrides or in the file. The file may be in a form of `lifelong.settings.guides`.
+    The profile is named in the overrides or in the file; settings built in another way only record its name. The file
+    may be in a form of `lifelong.settings.guides`.
 
     Raises:
         LifelongError: an unknown profile, key or value; names file and line.
@@ -129,7 +128,7 @@ def _merge(
     beneath: dict[str, Any] = {"phase": phase}
     notes: list[str] = []
     if profile is not None:
-        file = SettingsFile(_FOLDER / f"{profile.name}.yaml", profile.values)
+        file = SettingsFile(Path(f"profile {profile.name}"), profile.values)
         translated, notes = translate(TrainSettings, file, phase)
         beneath = {**translated.values, **beneath}
         given = {**given, "profile": profile.name}
