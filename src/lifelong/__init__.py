@@ -10,7 +10,9 @@ from typing import TYPE_CHECKING, Any
 from lifelong.version import __version__
 
 if TYPE_CHECKING:
+    from lifelong.model.directory import is_model_directory as check_model_exists
     from lifelong.model.directory import load_model
+    from lifelong.model.encoder import EncoderOnlyModel
     from lifelong.model.transformer import Transformer as ContinualLLM
     from lifelong.settings.learn import LearnSettings
     from lifelong.settings.model import ModelConfig
@@ -24,9 +26,11 @@ _PLACES = {
     "BPETokenizer": ("lifelong.tokens.tokenizer", "BPETokenizer"),
     "ContinualLLM": ("lifelong.model.transformer", "Transformer"),
     "DataSource": ("lifelong.text", "DataSource"),
+    "EncoderOnlyModel": ("lifelong.model.encoder", "EncoderOnlyModel"),
     "LearnSettings": ("lifelong.settings.learn", "LearnSettings"),
     "ModelConfig": ("lifelong.settings.model", "ModelConfig"),
     "TrainSettings": ("lifelong.settings.train", "TrainSettings"),
+    "check_model_exists": ("lifelong.model.directory", "is_model_directory"),
     "create_dataloaders": ("lifelong.tokens.dataloaders", "create_dataloaders"),
     "load_and_split_data": ("lifelong.text.texts", "load_and_split_data"),
     "load_model": ("lifelong.model.directory", "load_model"),
@@ -37,10 +41,12 @@ __all__ = [
     "BPETokenizer",
     "ContinualLLM",
     "DataSource",
+    "EncoderOnlyModel",
     "LearnSettings",
     "ModelConfig",
     "TrainSettings",
     "__version__",
+    "check_model_exists",
     "create_dataloaders",
     "load_and_split_data",
     "load_model",

@@ -63,7 +63,7 @@ def test_train_hands_over_data_places_and_settings(calls: Any, tmp_path: Path) -
     assert main(["train", *arguments, *flags]) == 0
     ((_, (data, out, settings), options),) = calls
     assert (data, out) == (["a.txt", "b/:markdown@2"], Path("m"))
-    assert options == {"tokenizer": Path("t"), "base": None, "fresh": True, "dry_run": False}
+    assert options == {"tokenizer": Path("t"), "base": None, "fresh": True, "onnx": None, "dry_run": False}
     assert settings == TrainSettings.build(
         {"epochs": 2, "batch_size": 16, "optimizer": {"name": "adamw", "learning_rate": 1e-3, "betas": (0.8, 0.9)}}
     )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import pydoc_data.topics as topics
+import random
 import signal
 import subprocess
 import sys
@@ -137,11 +138,12 @@ def test_f38_budgets_shards_and_parallel_builds(
 def test_f38_a_killed_build_goes_on_without_redoing_finished_shards(place: Path, tmp_path: Path) -> None:
     source = tmp_path / "many"
     source.mkdir()
-    for number in range(400):
-        words = _TEXTS[number % len(_TEXTS)].split()[number // len(_TEXTS) :: 7]
-        (source / f"{number}.txt").write_text(f"{number} {' '.join(reversed(words))[:4000]}", encoding="utf-8")
+    words = " ".join(_TEXTS).split()
+    for number in range(1600):  # enough that the build is still busy when the kill arrives
+        text = " ".join(random.Random(number).choices(words, k=600))
+        (source / f"{number}.txt").write_text(text, encoding="utf-8")
     command = [sys.executable, "-m", "lifelong.cli.app", "cache", "build", str(source), "--tokenizer"]
-    command += [str(place / "tok"), "--name", "many", "--shard-bytes", "8000", "--out"]
+    command += [str(place / "tok"), "--name", "many", "--shard-bytes", "16000", "--out"]
     whole, cut = tmp_path / "whole", tmp_path / "cut"
     assert main([*command[3:], str(whole)]) == 0
     process = subprocess.Popen([*command, str(cut)], stderr=subprocess.DEVNULL)

@@ -5,8 +5,8 @@ import math
 import pytest
 
 from lifelong.evaluate.bits import Score
+from lifelong.evaluate.matrix import extend_matrix
 from lifelong.learn.gate import Change, change, decide
-from lifelong.learn.ledger import extend_matrix
 
 
 def scored(*documents: tuple[float, int]) -> Score:

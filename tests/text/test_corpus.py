@@ -254,3 +254,13 @@ def test_questions_on_one_text_stay_in_one_split(tmp_path: Path) -> None:
         for document in corpus.split(name):
             splits.setdefault(document.text.split("\n\n")[0], set()).add(name)
     assert all(len(found) == 1 for found in splits.values())
+
+
+def test_some_of_the_text_is_held_out_beside_many_conversations(tmp_path: Path) -> None:
+    _folder(tmp_path / "docs", 12)
+    turns = [[("user", f"What is {n} plus one?"), ("assistant", f"It is {n + 1}, as ever.")] for n in range(200)]
+    rows = [{"messages": [{"role": role, "content": text} for role, text in pair]} for pair in turns]
+    (tmp_path / "qa.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    corpus = build_corpus([tmp_path / "docs", tmp_path / "qa.jsonl"])
+    for name in ("gate", "test"):
+        assert {document.kind for document in corpus.split(name)} == {"markdown", "chat"}

@@ -47,7 +47,7 @@ def test_the_same_settings_give_the_same_weights_and_a_run_is_reproduced_by_its_
 ) -> None:
     first = train([str(text_file)], tmp_path / "a", settings, tokenizer=tokenizer_dir)
     again = load_settings(TrainSettings, first.run / "resolved_settings.yaml")
-    resolved = settings.optimizer.model_copy(update={"embedding_scale": NEW_EMBEDDINGS})
+    resolved = settings.optimizer.model_copy(update={"embedding_scale": NEW_EMBEDDINGS, "learning_rate": 3e-3})
     assert again == settings.model_copy(update={"optimizer": resolved})
     train([str(text_file)], tmp_path / "b", again, tokenizer=tokenizer_dir)
     assert weights(tmp_path / "a") == weights(tmp_path / "b")

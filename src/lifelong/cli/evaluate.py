@@ -41,7 +41,8 @@ def evaluate(
                 progress=shown,
             )
     total = _pool(list(scores.values()))
-    result: dict[str, Any] = {"split": settings.split, **total.to_dict()}
+    objective = "next token" if loaded.config.causal else "hidden tokens"
+    result: dict[str, Any] = {"split": settings.split, "objective": objective, **total.to_dict()}
     if not data:
         result["domains"] = {name: found.to_dict() for name, found in scores.items()}
 
@@ -49,6 +50,8 @@ def evaluate(
         rows = [_row(name, found) for name, found in scores.items()]
         if len(rows) > 1:
             rows.append(_row("all", total))
+        if not loaded.config.causal:
+            print("A masked-language model: 15% of the tokens are hidden; figures are over these.")
         print_table(["text", "bits/byte", "± s.e.", "loss", "perplexity", "accuracy", "tokens", "bytes"], rows)
 
     emit(result, as_json=as_json, show=show)

@@ -26,10 +26,19 @@ def train(
     ] = None,
     out: Annotated[Path, Parameter(help="The model directory; a model that it holds is trained further.")],
     tokenizer: Annotated[Path | None, Parameter(help="A tokenizer (default: the model's, or a new one).")] = None,
-    base: Annotated[Path | None, Parameter(help="Start from this model instead of a new one.")] = None,
+    base: Annotated[
+        Path | None,
+        Parameter(
+            name=["--base", "--model-name"], help="Start from this model, whatever --out holds: ours, Llama or Qwen3."
+        ),
+    ] = None,
     fresh: Annotated[
         bool, Parameter(negative=(), show_default=False, help="Begin anew although --out holds a model.")
     ] = False,
+    onnx_output: Annotated[
+        Path | None,
+        Parameter(help="Where the model's ONNX export lies, to be told when it is stale (default: OUT/onnx)."),
+    ] = None,
     settings: TrainSettings,
     dry_run: DryRun = False,
     as_json: AsJson = False,
@@ -37,5 +46,7 @@ def train(
     """Train a model on text; a model that --out holds already is trained further."""
     from lifelong.train.run import train as run
 
-    result = run(data or [], out, settings, tokenizer=tokenizer, base=base, fresh=fresh, dry_run=dry_run)
+    result = run(
+        data or [], out, settings, tokenizer=tokenizer, base=base, fresh=fresh, onnx=onnx_output, dry_run=dry_run
+    )
     emit(result.to_dict(), as_json=as_json)

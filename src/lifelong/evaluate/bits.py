@@ -110,6 +110,8 @@ def score(
     the assistant's turns count: their contents and the token that ends each (so a model that does not stop pays for
     it), over the bytes of the contents. Documents in which nothing counts are left out.
 
+    A bidirectional model is measured on hidden tokens: see :func:`lifelong.evaluate.masked.masked_score`.
+
     Args:
         model: the model; its training mode is restored afterwards.
         tokenizer: the one it was trained with.
@@ -125,11 +127,22 @@ def score(
     """
     from lifelong.evaluate.windows import tally
 
-    chosen = _within(documents, max_bytes)
+    length = min(sequence_length or _LONGEST_DEFAULT, model.config.max_seq_len)
+    if not model.config.causal:
+        from lifelong.evaluate.masked import masked_score
+
+        return masked_score(
+            model,
+            tokenizer,
+            documents,
+            sequence_length=length,
+            batch_tokens=batch_tokens,
+            max_bytes=max_bytes,
+            progress=progress,
+        )
+    chosen = chosen_documents(documents, max_bytes)
     if not chosen:
         raise LifelongError("there is no text to evaluate on", fix="Give a source with at least one readable document.")
-    context = model.config.max_seq_len
-    length = min(sequence_length or _LONGEST_DEFAULT, context)
     sums = tally(
         model,
         _encode(tokenizer, [document for document, _ in chosen]),
@@ -146,7 +159,8 @@ def score(
     )
 
 
-def _within(documents: Sequence[Document], max_bytes: int | None) -> list[tuple[Document, int]]:
+def chosen_documents(documents: Sequence[Document], max_bytes: int | None) -> list[tuple[Document, int]]:
+    """Return the documents to measure and the bytes that count in each: whole ones, in order, up to ``max_bytes``."""
     chosen: list[tuple[Document, int]] = []
     total = 0
     for document in documents:

@@ -180,5 +180,22 @@ class Matrix:
         return None if now is None or not then else now / then - 1.0
 
 
+def extend_matrix(raw: dict[str, Any] | None, before: dict[str, float], after: dict[str, float], label: str) -> Matrix:
+    """Return the matrix with one more row.
+
+    Args:
+        raw: the matrix so far, or None before the first lesson.
+        before: bits per byte per domain just before the lesson; fills what the last row could not know.
+        after: the same just after.
+        label: name of the new row.
+    """
+    matrix = Matrix.from_dict(raw) if raw else Matrix(domains=[], sessions=["start"], bpb=[[]])
+    domains = [*matrix.domains, *(domain for domain in before if domain not in matrix.domains)]
+    rows = [[*row, *[None] * (len(domains) - len(row))] for row in matrix.bpb]
+    rows[-1] = [before.get(domain) if value is None else value for domain, value in zip(domains, rows[-1], strict=True)]
+    rows.append([after.get(domain) for domain in domains])
+    return Matrix(domains=domains, sessions=[*matrix.sessions, label], bpb=rows)
+
+
 def _mean(values: list[float]) -> float | None:
     return sum(values) / len(values) if values else None

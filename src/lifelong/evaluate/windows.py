@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -35,7 +36,9 @@ class Tally:
 
 
 @dataclass(frozen=True, slots=True)
-class _Window:
+class Window:
+    """What a model reads of sequence number ``owner`` at once, and the label of every position."""
+
     owner: int
     inputs: list[int]
     labels: list[int]
@@ -60,8 +63,9 @@ def tally(
         LifelongError: the model answers with a loss that is not a finite number.
     """
     windows = [window for owner, item in enumerate(sequences) for window in _windows(owner, item, sequence_length)]
+    model.config.require_causal("tell what comes next")
     windows.sort(key=lambda window: -len(window.inputs))
-    batches = _batches(windows, batch_tokens)
+    batches = batches_of(windows, batch_tokens)
     sums = [Tally() for _ in sequences]
     device, was_training = next(model.parameters()).device, model.training
     model.eval()
@@ -84,27 +88,32 @@ def tally(
                 progress(done, len(batches))
     finally:
         model.train(was_training)
-    if not all(torch.isfinite(torch.tensor([item.nats for item in sums], dtype=torch.float64))):
+    check_finite(sums)
+    return sums
+
+
+def check_finite(sums: Sequence[Tally]) -> None:
+    """Raise LifelongError where a loss is not a finite number."""
+    if not all(math.isfinite(item.nats) for item in sums):
         raise LifelongError(
             "the model's loss is not a finite number: its weights are damaged",
             fix="Go back to an earlier checkpoint (lifelong rollback), and train with a lower learning rate.",
         )
-    return sums
 
 
-def _windows(owner: int, item: Scored, length: int) -> list[_Window]:
+def _windows(owner: int, item: Scored, length: int) -> list[Window]:
     targets = [token if scored else IGNORED for token, scored in zip(item.ids, item.scored, strict=True)]
     found = []
     for start in range(0, len(item.ids) - 1, length):
         labels = targets[start + 1 : start + 1 + length]
         if any(label != IGNORED for label in labels):
-            found.append(_Window(owner, item.ids[start : start + len(labels)], labels))
+            found.append(Window(owner, item.ids[start : start + len(labels)], labels))
     return found
 
 
-def _batches(windows: list[_Window], batch_tokens: int) -> list[list[_Window]]:
+def batches_of(windows: Sequence[Window], batch_tokens: int) -> list[list[Window]]:
     """Group windows, longest first, so that rows times the longest row stay within ``batch_tokens``."""
-    batches: list[list[_Window]] = []
+    batches: list[list[Window]] = []
     for window in windows:
         if batches and (len(batches[-1]) + 1) * len(batches[-1][0].inputs) <= batch_tokens:
             batches[-1].append(window)

@@ -29,6 +29,7 @@ class ChatSession:
     def __init__(
         self, model: Transformer, tokenizer: Tokenizer, system: str | None = DEFAULT_SYSTEM, **sampling: Any
     ) -> None:
+        model.config.require_causal("hold a conversation")
         self.model, self.tokenizer, self.system = model, tokenizer, system
         self.sampling = {"max_tokens": min(DEFAULT_MAX_TOKENS, model.config.max_seq_len // 2), **sampling}
         self._note: Callable[[str], None] = self.sampling.pop("on_note", note_to_stderr)

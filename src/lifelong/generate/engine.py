@@ -63,8 +63,10 @@ def generate(
         on_note: called with remarks for the user; prints to standard error unless given.
 
     Raises:
-        LifelongError: a setting is out of range, or ``max_tokens`` leaves no room for a prompt.
+        LifelongError: the model is bidirectional, a setting is out of range, or ``max_tokens`` leaves no room for a
+            prompt.
     """
+    model.config.require_causal("write text")
     check_sampling(temperature=temperature, top_k=top_k, top_p=top_p)
     if num_samples < 1 or max_tokens < 0:
         raise LifelongError(f"cannot write {num_samples} samples of {max_tokens} tokens")

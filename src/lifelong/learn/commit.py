@@ -53,7 +53,7 @@ def _stage_model(lesson: Lesson, result: LessonResult, staged: Path) -> None:
     else:
         write_model_files(lesson.model, lesson.tokenizer, staged)
     facts = stage_domain(
-        staged, lesson.store, lesson.corpus, settings.domain, capacity=settings.replay_buffer_size, seed=settings.seed
+        staged, lesson.root, lesson.corpus, settings.domain, capacity=settings.replay_buffer_size, seed=settings.seed
     )
     domains = known if settings.domain in known else [*known, settings.domain]
     state.update(

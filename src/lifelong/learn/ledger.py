@@ -33,23 +33,6 @@ def read_matrix(model: Path) -> Matrix:
     return Matrix.from_dict(raw)
 
 
-def extend_matrix(raw: dict[str, Any] | None, before: dict[str, float], after: dict[str, float], label: str) -> Matrix:
-    """Return the matrix with one more row.
-
-    Args:
-        raw: the matrix so far, or None before the first lesson.
-        before: bits per byte per domain just before the lesson; fills what the last row could not know.
-        after: the same just after.
-        label: name of the new row.
-    """
-    matrix = Matrix.from_dict(raw) if raw else Matrix(domains=[], sessions=["start"], bpb=[[]])
-    domains = [*matrix.domains, *(domain for domain in before if domain not in matrix.domains)]
-    rows = [[*row, *[None] * (len(domains) - len(row))] for row in matrix.bpb]
-    rows[-1] = [before.get(domain) if value is None else value for domain, value in zip(domains, rows[-1], strict=True)]
-    rows.append([after.get(domain) for domain in domains])
-    return Matrix(domains=domains, sessions=[*matrix.sessions, label], bpb=rows)
-
-
 def rollback(model: Path, session: int | None = None) -> dict[str, Any]:
     """Go back to the state before a lesson (default: the last one in force). The history keeps what was undone.
 

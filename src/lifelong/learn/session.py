@@ -16,16 +16,16 @@ import torch
 from lifelong import progress
 from lifelong.device import pick_device, pick_precision
 from lifelong.errors import LifelongError
+from lifelong.evaluate.matrix import extend_matrix
 from lifelong.files import writer_lock
 from lifelong.learn.checking import open_checked
 from lifelong.learn.commit import commit_lesson
 from lifelong.learn.ewc import ElasticPull, fisher_diagonal
 from lifelong.learn.gate import change, decide
-from lifelong.learn.ledger import extend_matrix
 from lifelong.learn.lesson import Lesson, LessonResult
 from lifelong.learn.measure import read_slices
 from lifelong.model.adapters import AdapterConfig, attach_adapter, merge_adapter, read_adapter_config
-from lifelong.model.directory import find_model, fingerprint, load_model
+from lifelong.model.directory import find_model, fingerprint, load_model, read_config
 from lifelong.model.store import HOME, ModelStore
 from lifelong.model.transformer import Transformer
 from lifelong.settings.learn import LearnSettings
@@ -63,6 +63,7 @@ def learn(model: Path, sources: list[str], settings: LearnSettings, *, dry_run: 
         Interrupted: Ctrl-C; the model is untouched.
     """
     root = find_model(Path(model))
+    read_config(root).require_causal("be taught lessons yet")
     given = [DataSource.parse(item) for item in sources]
     length = settings.sequence_length or longest_row(root)
     corpus = open_checked(given, settings.domain, load_tokenizer(root), length)

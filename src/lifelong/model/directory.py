@@ -7,16 +7,17 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
-from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
 from lifelong.device import pick_device
 from lifelong.errors import LifelongError
 from lifelong.files import read_json, sha256_bytes, write_json
 from lifelong.model.adapters import load_adapter
+from lifelong.model.encoder import build_model
 from lifelong.model.huggingface import from_huggingface, to_huggingface
 from lifelong.model.store import HOME, ModelStore
 from lifelong.model.transformer import Transformer
+from lifelong.model.weights import TORCH_WEIGHTS, WEIGHTS, open_weights
 from lifelong.settings.model import ModelConfig
 from lifelong.tokens.base import Tokenizer
 from lifelong.tokens.loading import load_tokenizer
@@ -24,7 +25,7 @@ from lifelong.tokens.loading import load_tokenizer
 if TYPE_CHECKING:
     from torch import Tensor
 
-WEIGHTS, CONFIG = "model.safetensors", "config.json"
+CONFIG, GENERATION = "config.json", "generation_config.json"
 
 
 def model_weights(model: Transformer) -> dict[str, Tensor]:
@@ -46,7 +47,10 @@ def fingerprint(model: Transformer) -> str:
 
 
 def write_model_files(model: Transformer, tokenizer: Tokenizer, out: Path) -> None:
-    """Write `config.json`, `generation_config.json`, `model.safetensors` and the tokenizer's files into ``out``."""
+    """Write `config.json`, `model.safetensors` and the tokenizer's files into ``out``.
+
+    A causal model has a `generation_config.json`, too.
+    """
     out.mkdir(parents=True, exist_ok=True)
     special = {
         "bos_token_id": tokenizer.eos_id,
@@ -54,24 +58,26 @@ def write_model_files(model: Transformer, tokenizer: Tokenizer, out: Path) -> No
         "pad_token_id": tokenizer.pad_id,
     }
     write_json(out / CONFIG, to_huggingface(model.config, special))
-    write_json(
-        out / "generation_config.json",
-        {
-            **special,
-            "eos_token_id": [tokenizer.eos_id, tokenizer.end_of_turn_id],
-            "do_sample": True,
-            "temperature": 0.8,
-            "top_k": 50,
-            "top_p": 0.9,
-        },
-    )
+    if model.config.causal:
+        write_json(
+            out / GENERATION,
+            {
+                **special,
+                "eos_token_id": [tokenizer.eos_id, tokenizer.end_of_turn_id],
+                "do_sample": True,
+                "temperature": 0.8,
+                "top_k": 50,
+                "top_p": 0.9,
+            },
+        )
     save_file(model_weights(model), out / WEIGHTS, metadata={"format": "pt"})
-    tokenizer.write_files(out)
+    tokenizer.write_files(out, mask_id=model.config.mask_token_id)
 
 
-def is_model_directory(path: Path) -> bool:
+def is_model_directory(path: Path | str) -> bool:
     """Whether ``path`` holds a configuration and weights: ours or any Hugging Face directory."""
-    return (path / CONFIG).is_file() and ((path / WEIGHTS).is_file() or (path / "pytorch_model.bin").is_file())
+    path = Path(path)
+    return (path / CONFIG).is_file() and any((path / name).is_file() for name in (WEIGHTS, TORCH_WEIGHTS))
 
 
 def find_model(path: Path) -> Path:
@@ -96,44 +102,35 @@ def read_config(path: Path) -> ModelConfig:
 
 
 def load_weights(model: Transformer, path: Path) -> None:
-    """Fill a model from `model.safetensors`.
+    """Fill a model from the weights in a directory: `model.safetensors`, or else `pytorch_model.bin`.
 
     Raises:
         LifelongError: the file is damaged, or a tensor is missing, left over or of another shape.
     """
     target = model.state_dict()
     expected = model_weights(model).keys()
-    where = str(path / WEIGHTS)
-    try:
-        with safe_open(path / WEIGHTS, framework="pt") as file:
-            found = set(file.keys())
-            if model.config.tie_embeddings:
-                found.discard("lm_head.weight")
-            if missing := expected - found:
-                raise LifelongError(f"weight {sorted(missing)[0]} is missing ({len(missing)} in all)", where=where)
-            if extra := found - expected:
-                raise LifelongError(
-                    f"weight {sorted(extra)[0]} has no place in this model ({len(extra)} in all)",
-                    where=where,
-                )
-            with torch.no_grad():
-                for name in expected:
-                    shape = tuple(file.get_slice(name).get_shape())
-                    if shape != tuple(target[name].shape):
-                        raise LifelongError(
-                            f"weight {name} has shape {shape}, {CONFIG} says {tuple(target[name].shape)}", where=where
-                        )
-                    target[name].copy_(file.get_tensor(name))
-    except FileNotFoundError:
-        raise LifelongError("file not found", where=where) from None
-    except SafetensorError as error:
-        raise LifelongError(f"the weights cannot be read: {error}", where=where) from None
+    with open_weights(path) as file:
+        found = file.names - ({"lm_head.weight"} if model.config.tie_embeddings else set())
+        if missing := expected - found:
+            raise LifelongError(f"weight {sorted(missing)[0]} is missing ({len(missing)} in all)", where=file.where)
+        if extra := found - expected:
+            raise LifelongError(
+                f"weight {sorted(extra)[0]} has no place in this model ({len(extra)} in all)", where=file.where
+            )
+        with torch.no_grad():
+            for name in expected:
+                shape = file.shape(name)
+                if shape != tuple(target[name].shape):
+                    raise LifelongError(
+                        f"weight {name} has shape {shape}, {CONFIG} says {tuple(target[name].shape)}", where=file.where
+                    )
+                target[name].copy_(file.tensor(name))
 
 
 def load_model(
     path: Path | str, *, device: str | torch.device | None = None, adapter: str | None = "active"
 ) -> tuple[Transformer, Tokenizer]:
-    """Load a model and its tokenizer, ready to answer (evaluation mode).
+    """Load a model and its tokenizer, ready to answer (evaluation mode); a bidirectional one is an `EncoderOnlyModel`.
 
     Args:
         path: a model directory, a run, or a checkpoint.
@@ -145,7 +142,7 @@ def load_model(
     """
     place = find_model(Path(path))
     store = ModelStore.open(place)
-    model = Transformer(read_config(place))
+    model = build_model(read_config(place))
     load_weights(model, place)
     tokenizer = load_tokenizer(place)
     if tokenizer.vocab_size > model.config.vocab_size:

@@ -25,7 +25,7 @@ def to_huggingface(config: ModelConfig, special_ids: dict[str, int]) -> dict[str
 
     Args:
         config: the shape.
-        special_ids: ``bos_token_id``, ``eos_token_id``, ``pad_token_id``; ``mask_token_id`` of a bidirectional model.
+        special_ids: ``bos_token_id``, ``eos_token_id``, ``pad_token_id``.
     """
     kind = family(config)
     return {
@@ -52,6 +52,9 @@ def to_huggingface(config: ModelConfig, special_ids: dict[str, int]) -> dict[str
         "torch_dtype": "float32",
         **({"use_sliding_window": False, "sliding_window": None} if kind == "qwen3" else {}),
         **special_ids,
+        # No key of the families': other readers pass over it, and a model trained further keeps its dropout.
+        **({"dropout": config.dropout} if config.dropout else {}),
+        **({} if config.mask_token_id is None else {"mask_token_id": config.mask_token_id}),
     }
 
 
@@ -62,9 +65,19 @@ def from_huggingface(raw: dict[str, Any], *, where: str = "config.json") -> Mode
         LifelongError: another family, or a feature that this transformer does not compute.
     """
     kind = raw.get("model_type")
+    if raw.get("auto_map"):
+        raise LifelongError(
+            f"this model needs code of its own (auto_map: {', '.join(sorted(raw['auto_map']))}), which is never run",
+            where=where,
+            fix=f"Choose a model without such code, of one of these families: {', '.join(_ARCHITECTURES)}.",
+        )
     if kind not in _ARCHITECTURES:
         known = ", ".join(_ARCHITECTURES)
-        raise LifelongError(f"model type '{kind}' is not one of {known}", where=where)
+        raise LifelongError(
+            f"model type '{kind}' is not one of {known}",
+            where=where,
+            fix="Choose a base of one of these families, or train a new model: leave --base out.",
+        )
     rope = raw.get("rope_parameters") or raw.get("rope_scaling") or {}
     unsupported = [
         f"{key} = {raw[key]}" for key in ("attention_bias", "mlp_bias", "use_sliding_window") if raw.get(key)
@@ -75,6 +88,8 @@ def from_huggingface(raw: dict[str, Any], *, where: str = "config.json") -> Mode
         unsupported.append(f"hidden_act = {raw['hidden_act']}")
     if unsupported:
         raise LifelongError(f"not supported: {', '.join(unsupported)}", where=where)
+    # transformers writes EuroBERT's own mask token into the configuration of models that have no such token.
+    mask = raw.get("mask_token_id") if kind == "eurobert" else None
     try:
         return ModelConfig(
             vocab_size=raw["vocab_size"],
@@ -90,6 +105,8 @@ def from_huggingface(raw: dict[str, Any], *, where: str = "config.json") -> Mode
             tie_embeddings=bool(raw.get("tie_word_embeddings", False)),
             qk_norm=kind == "qwen3",
             causal=kind != "eurobert",
+            dropout=raw.get("dropout") or 0.0,
+            mask_token_id=mask if mask is not None and mask < raw["vocab_size"] else None,
         )
     except KeyError as error:
         raise LifelongError(f"key {error} is missing", where=where) from None

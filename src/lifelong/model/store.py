@@ -130,6 +130,14 @@ class ModelStore:
         self._mirror()
         return number
 
+    def adopt(self) -> bool:
+        """Make a stock directory's own files its first generation, so that nothing of it is lost; whether it did."""
+        if self.exists() or not any(path.is_file() for path in self.root.iterdir()):
+            return False
+        with writer_lock(self.home), self.staging() as nothing:
+            self._commit(nothing, {"event": "adopted"}, None, ())
+        return True
+
     def _adopt(self) -> dict[str, dict[str, Any]]:
         """Take a stock directory's own files into the first generation."""
         found = (p for p in sorted(self.root.iterdir()) if p.is_file() and not p.name.startswith("."))

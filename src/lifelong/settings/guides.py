@@ -15,7 +15,7 @@ from lifelong.settings.base import Settings
 from lifelong.settings.keys import canonical, group_of, leaves, nest
 from lifelong.settings.load import SettingsFile
 
-PHASES = ("pretrain", "sft")
+PHASES = ("pretrain", "sft", "mlm")
 
 # Section, then the key in it: our setting. Keys of `training` may also stand outside of any section.
 _NAMES: Mapping[str, Mapping[str, str]] = {

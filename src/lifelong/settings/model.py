@@ -6,6 +6,7 @@ from typing import Any
 
 from pydantic import Field, model_validator
 
+from lifelong.errors import LifelongError
 from lifelong.settings.base import Settings
 
 # Names used by other guides and by Hugging Face's files, and what they are called here.
@@ -41,6 +42,8 @@ class ModelConfig(Settings):
     qk_norm: bool = True
     causal: bool = True
     dropout: float = Field(default=0.0, ge=0, lt=1)
+    # The token that stands for a hidden one; bidirectional models only.
+    mask_token_id: int | None = Field(default=None, ge=0)
 
     @model_validator(mode="before")
     @classmethod
@@ -70,9 +73,24 @@ class ModelConfig(Settings):
             )
         if self.head_dim % 2:
             raise ValueError(f"head_dim {self.head_dim} must be even: rotary positions turn pairs of dimensions")
+        if self.mask_token_id is not None:
+            if self.causal:
+                raise ValueError("mask_token_id is of bidirectional models only (causal: false)")
+            if self.mask_token_id >= self.vocab_size:
+                raise ValueError(
+                    f"mask_token_id {self.mask_token_id} is beyond the vocabulary of {self.vocab_size} tokens"
+                )
         if not self.causal and self.qk_norm:
             raise ValueError("a bidirectional model has no qk_norm: EuroBERT's files cannot express it")
         return self
+
+    def require_causal(self, doing: str) -> None:
+        """Raise LifelongError where the model reads in both directions, and so cannot do what ``doing`` names."""
+        if not self.causal:
+            raise LifelongError(
+                f"a masked-language model reads in both directions: it cannot {doing}",
+                fix="Use a model of --phase pretrain or sft; this one fills in hidden tokens (`lifelong evaluate`).",
+            )
 
     @property
     def embedding_parameters(self) -> int:

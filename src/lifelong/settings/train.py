@@ -101,8 +101,10 @@ class TrainSettings(NamedSettings):
         default=None, description="Named settings, beneath those of the file: a name of `lifelong profiles`."
     )
     preset: str = Field(default="tiny", description="Shape of a new model: a name of `lifelong presets`, or a file.")
-    phase: Literal["pretrain", "sft"] = Field(
-        default="pretrain", description="pretrain: all of the text; sft: the assistant's turns of conversations."
+    phase: Literal["pretrain", "sft", "mlm"] = Field(
+        default="pretrain",
+        description="pretrain: all of the text; sft: the assistant's turns of conversations; "
+        "mlm: hidden tokens, with a model that reads in both directions.",
     )
     domain: FolderName | None = Field(default=None, description="Name of this body of knowledge.")
     epochs: float | None = Field(default=None, gt=0, description="Passes over the text (default: 10).")

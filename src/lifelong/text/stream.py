@@ -115,35 +115,43 @@ def stream_splits(
             if progress:
                 progress(done, len(files))
 
-    for split, document in _assign(documents(), stream, fractions, seed):
-        yield stream.count(split, document)
+    # Conversations and running text are split each for itself, so that some of both are held out; by name, together.
+    strata = {chats: _Assigner(stream, fractions, seed) for chats in (False, True)}
+    for document in documents():
+        for split, placed in strata[split_by == "path" and document.messages is not None].add(document):
+            yield stream.count(split, placed)
+    for stratum in strata.values():
+        for split, placed in stratum.finish():
+            yield stream.count(split, placed)
     stream.finish(seed=seed, fractions=fractions)
 
 
-def _assign(
-    documents: Iterator[Document], stream: _Stream, fractions: Sequence[float], seed: int
-) -> Iterator[tuple[str, Document]]:
-    """Hold documents back until there are enough names for thresholds on the hash; with fewer, rank them by hash."""
-    held: list[Document] = []
-    keys: set[str] = set()
-    rest = documents
-    for document in rest:
-        held.append(document)
-        keys.add(stream.key(document))
-        if len(keys) >= FEW_KEYS:
-            break
-    if len(keys) < FEW_KEYS:
-        if len(keys) < len(SPLITS) and held:
-            held = stream.cut_up(held)
-        splits = assign((stream.key(document) for document in held), fractions, seed)
-        stream.few = len(splits) < FEW_KEYS
-        for document in held:
-            yield stream.place(document, splits[stream.key(document)])
-        return
-    stream.few = False
-    for source in (held, rest):
-        for document in source:
-            yield stream.place(document, threshold_split(position(stream.key(document), seed), fractions))
+class _Assigner:
+    """Holds documents back until there are enough names for thresholds on the hash; fewer are ranked by hash."""
+
+    def __init__(self, stream: _Stream, fractions: Sequence[float], seed: int) -> None:
+        self.stream, self.fractions, self.seed = stream, fractions, seed
+        self.held: list[Document] = []
+        self.keys: set[str] = set()
+
+    def add(self, document: Document) -> Iterator[tuple[str, Document]]:
+        """Take a document, and yield those whose split is decided, in the order in which they came."""
+        self.held.append(document)
+        if len(self.keys) < FEW_KEYS:
+            self.keys.add(self.stream.key(document))
+        if len(self.keys) >= FEW_KEYS:
+            for ready in self.held:
+                place = position(self.stream.key(ready), self.seed)
+                yield self.stream.place(ready, threshold_split(place, self.fractions))
+            self.held = []
+
+    def finish(self) -> Iterator[tuple[str, Document]]:
+        """Yield what is still held back: all, where there were few names."""
+        if len(self.keys) < len(SPLITS):
+            self.held = self.stream.cut_up(self.held)
+        splits = assign((self.stream.key(document) for document in self.held), self.fractions, self.seed)
+        for document in self.held:
+            yield self.stream.place(document, splits[self.stream.key(document)])
 
 
 class _Stream:
@@ -155,7 +163,7 @@ class _Stream:
         self.on_problem: OnProblem | None = None
         self.on_document: Callable[[Document], None] | None = None
         self.named: dict[str, tuple[str, ...]] = {}
-        self.few = self.alone = False
+        self.alone = False
         report |= {"sources": [], "warnings": [], "splits": {name: {"documents": 0, "bytes": 0} for name in SPLITS}}
 
     def entry(self, source: DataSource, listing: Listing) -> dict[str, Any]:
@@ -280,7 +288,6 @@ class _Stream:
             "seed": seed,
             "fractions": list(fractions),
             "by": self.split_by,
-            "rule": "rank by hash" if self.few else "hash threshold",
         }
 
 

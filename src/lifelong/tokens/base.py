@@ -15,7 +15,7 @@ from tokenizers import Tokenizer as Library
 
 from lifelong.errors import LifelongError
 from lifelong.files import atomic_directory, claim_output, sha256_bytes, write_bytes
-from lifelong.tokens.special import ROLES, SpecialTokens
+from lifelong.tokens.special import MASK, ROLES, SpecialTokens
 from lifelong.tokens.words import BYTE_LEVEL, Flat, WordCache, byte_names, word_pattern
 
 KIND = "tokenizer"
@@ -258,10 +258,14 @@ class Tokenizer:
         with atomic_directory(path, KIND, fingerprint=self.fingerprint, vocab_size=self.vocab_size) as folder:
             self.write_files(folder)
 
-    def write_files(self, folder: Path) -> None:
-        """Write ``tokenizer.json`` and ``tokenizer_config.json`` into a directory that holds other files too."""
+    def write_files(self, folder: Path, *, mask_id: int | None = None) -> None:
+        """Write ``tokenizer.json`` and ``tokenizer_config.json`` into a directory that holds other files too.
+
+        ``mask_id`` is the id of a model's mask token: transformers adds one that the vocabulary lacks behind it.
+        """
         write_bytes(folder / JSON, self.data)
-        config = json.dumps(self.config(), indent=2, ensure_ascii=False) + "\n"
+        own = {} if mask_id is None else {"mask_token": self.library.id_to_token(mask_id) or MASK}
+        config = json.dumps({**self.config(), **own}, indent=2, ensure_ascii=False) + "\n"
         write_bytes(folder / CONFIG, config.encode("utf-8"))
 
     def config(self) -> dict[str, Any]:

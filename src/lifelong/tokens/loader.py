@@ -5,7 +5,7 @@ Weights count tokens: a source whose rows are partly padding gets more rows.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import TYPE_CHECKING
@@ -52,12 +52,21 @@ class Loader:
         sources: pairs of a source and its weight; weights need not sum to one.
         batch_size: rows in a batch.
         seed: of the mixture and of every order.
+        hide: makes ids and labels, each (rows, time), of the rows' ids and their global sample indices, in place of
+            the next token as label.
 
     Raises:
         LifelongError: no source, a weight that is not positive, rows of different lengths, or fewer rows than a batch.
     """
 
-    def __init__(self, sources: Sequence[tuple[RowSource, float]], *, batch_size: int, seed: int = 0) -> None:
+    def __init__(
+        self,
+        sources: Sequence[tuple[RowSource, float]],
+        *,
+        batch_size: int,
+        seed: int = 0,
+        hide: Callable[[Ids, Ids], tuple[Ids, Ids]] | None = None,
+    ) -> None:
         if not sources:
             raise LifelongError("there is no source of text to load")
         if any(not 0 < weight < float("inf") for _, weight in sources):
@@ -73,6 +82,7 @@ class Loader:
             )
         self.sources = [source for source, _ in sources]
         self.batch_size, self.seed, self.sequence_length = batch_size, seed, lengths.pop()
+        self.hide = hide
         self.shares = _shares([weight / source.tokens_per_row for source, weight in sources])
         # Kept for the last few epochs and blocks only: they are cheap to make again, and never wrong.
         self._order = lru_cache(maxsize=4 * len(sources))(self._make_order)
@@ -103,6 +113,8 @@ class Loader:
             if found is not None:
                 segments = np.zeros(shape, dtype=np.int64) if segments is None else segments
                 segments[here] = found
+        if self.hide is not None:
+            ids, labels = self.hide(ids, np.arange(start, start + count))
         batch = Batch(torch.from_numpy(ids), torch.from_numpy(labels))
         if segments is not None:
             batch.segment_ids = torch.from_numpy(segments)
@@ -168,12 +180,12 @@ def permutation(size: int, *key: int) -> Ids:
     """
     state = np.zeros(1, dtype=np.uint64)
     for part in key:
-        state = _splitmix64(state ^ np.uint64(part & 0xFFFF_FFFF_FFFF_FFFF))
-    hashes = _splitmix64(_splitmix64(np.arange(size, dtype=np.uint64)) ^ state)
+        state = splitmix64(state ^ np.uint64(part & 0xFFFF_FFFF_FFFF_FFFF))
+    hashes = splitmix64(splitmix64(np.arange(size, dtype=np.uint64)) ^ state)
     return np.argsort(hashes, kind="stable").astype(np.int64)
 
 
-def _splitmix64(values: npt.NDArray[np.uint64]) -> npt.NDArray[np.uint64]:
+def splitmix64(values: npt.NDArray[np.uint64]) -> npt.NDArray[np.uint64]:
     """Mix 64 bits (Steele, Lea and Flood 2014, "Fast splittable pseudorandom number generators", figure 16)."""
     mixed = values + np.uint64(0x9E3779B97F4A7C15)
     mixed = (mixed ^ (mixed >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)

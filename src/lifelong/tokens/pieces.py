@@ -26,3 +26,14 @@ def is_fragment(tokenizer: Tokenizer, token: int) -> bool:
     """Whether a token spells no whole character: a byte to fall back on, or a part of a character."""
     name = str(tokenizer.library.id_to_token(token))
     return bool(_BYTE.fullmatch(name)) or "\ufffd" in tokenizer.decode([token])
+
+
+def piece_bytes(tokenizer: Tokenizer, token: int) -> int:
+    """Return the UTF-8 bytes that a token spells within a text."""
+    name = str(tokenizer.library.id_to_token(token))
+    if _BYTE.fullmatch(name):
+        return 1
+    text = tokenizer.decode([token], skip_special_tokens=False)
+    if "\ufffd" in text:  # a part of a character: every sign of a byte-level name is a byte
+        return len(name)
+    return len((name.replace("▁", " ") if name.startswith("▁") else text).encode("utf-8"))

@@ -10,6 +10,8 @@ from dataclasses import dataclass
 
 from lifelong.errors import LifelongError
 
+# What a masked-language model reads in place of a hidden token; no part of the chat format, see `masking`.
+MASK = "<|mask|>"
 ROLES = ("system", "user", "assistant")
 # Spellings by which the tokens are known in tokenizers made elsewhere, best first.
 _KNOWN = {

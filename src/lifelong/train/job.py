@@ -15,13 +15,16 @@ from lifelong.text.corpus import Corpus
 from lifelong.text.memory import ReplayMemory
 from lifelong.tokens.base import Tokenizer
 from lifelong.tokens.loader import Loader
+from lifelong.tokens.masking import Masking
 from lifelong.tokens.mixture import Mixture, NamedCache, plan_mixture
 from lifelong.tokens.replay import replay_sources
 from lifelong.tokens.rows import ChatSource, RowSource, WindowSource
 from lifelong.train.folder import RunFolder
 from lifelong.train.founding import MEMORY
 from lifelong.train.loop import Plan
+from lifelong.train.masked import masking_of
 from lifelong.train.optim import build_optimizers, learning_rate, schedule
+from lifelong.train.start import Origin
 
 
 @dataclass(frozen=True)
@@ -70,6 +73,8 @@ class Job:
     loader: Loader
     bf16: bool
     cached: bool  # the caches are the user's, not made of the run's own text
+    masking: Masking | None  # tokens are hidden from a bidirectional model
+    origin: Origin
 
     @property
     def domain(self) -> str:
@@ -107,7 +112,7 @@ class Job:
         limit = self.settings.data.max_epochs if self.cached else math.inf
         mixture = plan_mixture(sizes, weights, max(1, round(planned)), max_epochs=limit)
         self.caches = [replace(item, weight=mixture.shares[item.name]) for item in self.caches]
-        self.loader = _loader(self.settings, self.caches, self.sources, self.replayed)
+        self.loader = _loader(self.settings, self.caches, self.sources, self.replayed, self.masking)
         return mixture
 
     def plan(self, total_steps: int = 0) -> Plan:
@@ -142,13 +147,14 @@ def assemble(
     tokenizer: Tokenizer,
     caches: list[NamedCache],
     precision: str,
+    origin: Origin,
 ) -> Job:
     """Bring together what is to be trained and the loader of its rows, replay mixed in where asked for."""
     length = min(settings.sequence_length or model.config.max_seq_len, model.config.max_seq_len)
     kind = ChatSource if settings.phase == "sft" else WindowSource
     replayed = []
     if settings.replay:
-        memory = ReplayMemory.load(out / MEMORY)
+        memory = ReplayMemory.load((origin.past or out) / MEMORY)
         replayed = replay_sources(memory, tokenizer, run.path / "cache" / "replay", length, settings.replay)
         if not replayed:
             progress.note("note: there is no replay memory yet, so nothing is replayed")
@@ -159,9 +165,12 @@ def assemble(
                 f"note: of {item.cache.documents:,} conversations in '{item.name}', {source.truncated:,} are cut at "
                 f"{length} tokens, and {source.skipped:,} are left out, with no answer within them"
             )
-    loader = _loader(settings, caches, sources, replayed)
+    masking = masking_of(model, tokenizer, settings)
+    loader = _loader(settings, caches, sources, replayed, masking)
     bf16, cached = precision == "bf16", not caches[0].cache.path.is_relative_to(run.path)
-    return Job(out, run, settings, corpus, model, tokenizer, caches, sources, replayed, loader, bf16, cached)
+    return Job(
+        out, run, settings, corpus, model, tokenizer, caches, sources, replayed, loader, bf16, cached, masking, origin
+    )
 
 
 def _loader(
@@ -169,8 +178,11 @@ def _loader(
     caches: list[NamedCache],
     sources: list[RowSource],
     replayed: list[tuple[RowSource, float]],
+    masking: Masking | None,
 ) -> Loader:
     share = 1.0 - sum(weight for _, weight in replayed)
     total = sum(item.weight for item in caches)
     mixed = [(source, share * item.weight / total) for item, source in zip(caches, sources, strict=True)]
-    return Loader([*mixed, *replayed], batch_size=settings.batch_size, seed=settings.seed)
+    return Loader(
+        [*mixed, *replayed], batch_size=settings.batch_size, seed=settings.seed, hide=masking.hide if masking else None
+    )

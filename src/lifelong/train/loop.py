@@ -15,7 +15,7 @@ from torch import Tensor
 from lifelong.errors import LifelongError
 from lifelong.model.transformer import Transformer
 from lifelong.tokens.loader import Loader
-from lifelong.train.objectives import Objective, next_token, trained_tokens
+from lifelong.train.objectives import Objective, labelled_tokens, trained_tokens
 from lifelong.train.optim import set_rates
 
 _BAD_STEPS = 3
@@ -45,7 +45,7 @@ class Plan:
     accumulate: int = 1
     grad_clip: float = 1.0
     bf16: bool = False
-    objective: Objective = next_token
+    objective: Objective = labelled_tokens
     pull: Callable[[], Tensor] | None = None
     trainable: list[Tensor] = field(default_factory=list)
 

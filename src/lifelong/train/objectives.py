@@ -18,8 +18,12 @@ class Objective(Protocol):
         ...
 
 
-def next_token(model: Transformer, batch: Batch) -> Tensor:
-    """Cross-entropy of the labels: every token in pretraining, assistant turns only in chat tuning."""
+def labelled_tokens(model: Transformer, batch: Batch) -> Tensor:
+    """Cross-entropy of the labels, which the loader sets.
+
+    Every next token in pretraining, those of the assistant's turns in chat tuning, the hidden ones of a bidirectional
+    model.
+    """
     return model.loss_sum(batch.input_ids, batch.labels, segment_ids=batch.segment_ids)
 
 

@@ -14,11 +14,9 @@ from lifelong.device import peak_memory_bytes, pick_device, pick_precision
 from lifelong.errors import Interrupted, LifelongError
 from lifelong.evaluate.bits import Score
 from lifelong.files import writer_lock
-from lifelong.model.directory import is_model_directory, load_model, write_model_files
+from lifelong.model.directory import load_model, write_model_files
 from lifelong.model.store import HOME
-from lifelong.model.transformer import Transformer
 from lifelong.settings.load import load_settings
-from lifelong.settings.presets import load_preset
 from lifelong.settings.train import TrainSettings
 from lifelong.text.corpus import Corpus, open_corpus
 from lifelong.text.document import DataSource
@@ -30,6 +28,7 @@ from lifelong.tokens.mixture import NamedCache
 from lifelong.tokens.training import BESIDE, train_tokenizer
 from lifelong.train.cached import cache_text, corpus_of, open_caches, reopen_text
 from lifelong.train.checkpoint import newest_checkpoint, restore
+from lifelong.train.detection import detect, move_aside
 from lifelong.train.drive import Drive
 from lifelong.train.folder import RunFolder
 from lifelong.train.forecast import forecast
@@ -37,10 +36,13 @@ from lifelong.train.founding import commit_model
 from lifelong.train.interrupts import graceful_interrupts
 from lifelong.train.job import Job, TrainResult, assemble
 from lifelong.train.loop import Plan
-from lifelong.train.optim import NEW_EMBEDDINGS, learning_rate
+from lifelong.train.masked import check_phase, new_model
+from lifelong.train.optim import learning_rate
 from lifelong.train.planning import compile_blocks, measure_step, measures_in, schedule_notes, steps_in, steps_of
+from lifelong.train.remembering import measure_domains, next_matrix
+from lifelong.train.start import Origin, open_start
 
-_LABELS = {"pretrain": "Pretraining", "sft": "Chat tuning"}
+_LABELS = {"pretrain": "Pretraining", "sft": "Chat tuning", "mlm": "Masked tokens"}
 
 
 def train(
@@ -51,18 +53,20 @@ def train(
     tokenizer: Path | None = None,
     base: Path | None = None,
     fresh: bool = False,
+    onnx: Path | None = None,
     dry_run: bool = False,
 ) -> TrainResult:
     """Train a model on text, and write it to the model directory ``out``.
 
     A model that ``out`` already holds is trained further; ``base`` starts from another one; otherwise a new model of
-    the preset's shape begins from nothing.
+    the preset's shape begins from nothing. A model in ``out`` that lacks a file is renamed, never deleted.
 
     Args:
         data: sources (``PATH[:KIND][@WEIGHT]``) or a prepared directory.
         out: the model directory; its run is kept in ``out/runs/NNNN-phase``.
         tokenizer: a tokenizer directory; by default the model's own, or a new one trained on the data.
         fresh: begin from nothing although ``out`` holds a model; what it held stays in its history.
+        onnx: where the model's ONNX export lies (default: ``out/onnx``); it is only looked for.
         dry_run: decide everything, say it, and change nothing.
 
     Raises:
@@ -70,43 +74,46 @@ def train(
             loss was not a number three times in a row.
         Interrupted: Ctrl-C; the run is saved.
     """
-    _check_out(out)
+    found = detect(out, base=base, fresh=fresh, onnx=onnx)
     caches = open_caches(data, settings)
     corpus = Corpus() if caches else _read(data, settings)
     if settings.threads:
         torch.set_num_threads(settings.threads)
     torch.manual_seed(settings.seed)
     device = pick_device(settings.device)
-    start = base or (out if is_model_directory(out) and not fresh else None)
-    if start is not None:
-        progress.note(f"Training the model in {start} further.")
-        model, words = load_model(start, device=device, adapter=None)
-        if tokenizer is not None and load_tokenizer(tokenizer).fingerprint != words.fingerprint:
-            raise LifelongError(f"the tokenizer is not the one of the model in {start}", where=str(tokenizer))
-    else:
-        words = load_tokenizer(tokenizer) if tokenizer is not None else _new_words(caches, corpus, data)
-        model = Transformer(load_preset(settings.preset).config(vocab_size=words.vocab_size)).to(device)
+    for line in found.says:
+        progress.note(line)
+    start = open_start(
+        found,
+        settings,
+        device,
+        tokenizer=tokenizer,
+        new_tokenizer=lambda: _new_words(caches, corpus, data),
+        new_model=lambda words: new_model(settings, words).to(device),
+    )
+    check_phase(start.model, settings.phase, str(out))
+    model, words, settings, origin = start.model, start.tokenizer, start.settings, start.origin
     with contextlib.ExitStack() as stack:
         if dry_run:
             place = Path(stack.enter_context(tempfile.TemporaryDirectory()))
         else:
+            if found.lacking is not None:
+                move_aside(out)
             stack.enter_context(writer_lock(out / HOME))
             place = out
-        if settings.optimizer.embedding_scale is None and start is None:
-            optimizer = settings.optimizer.model_copy(update={"embedding_scale": NEW_EMBEDDINGS})
-            settings = settings.model_copy(update={"optimizer": optimizer})
         run = RunFolder.create(place, settings.phase, settings)
         if caches:
             corpus = corpus_of(caches, words, settings)
         else:
             caches = cache_text(corpus.train, words, run.path / "cache")
-        job = assemble(out, run, settings, corpus, model, words, caches, pick_precision(device, settings.precision))
+        precision = pick_precision(device, settings.precision)
+        job = assemble(out, run, settings, corpus, model, words, caches, precision, origin)
         steps, facts = _decide(job, data)
         if dry_run:
             for line in forecast(job, steps):
                 progress.note(line)
             return TrainResult(out, run.path, model.config.parameters, steps, 0, 0.0, None, None, peak_memory_bytes())
-        run.record(**facts)
+        run.record(**facts, start=origin.to_dict(), domains_before=measure_domains(job, before=True))
         before = job.measure() if len(corpus.gate) else None
         return _drive(job, job.plan(steps), start=0, before=before)
 
@@ -139,7 +146,9 @@ def resume(run: Path) -> TrainResult:
         else:
             corpus = _read(facts["data"], settings)
             caches = reopen_text(folder.path / "cache", words)
-        job = assemble(out, folder, settings, corpus, model, words, caches, facts["precision"])
+        job = assemble(
+            out, folder, settings, corpus, model, words, caches, facts["precision"], Origin(**facts["start"])
+        )
         job.mix(facts["steps"])
         if facts["compile"].startswith("on"):
             compile_blocks(model, "on", 0.0)
@@ -148,18 +157,6 @@ def resume(run: Path) -> TrainResult:
         folder.rewind(step)
         progress.note(f"Going on at step {step} of {facts['steps']}.")
         return _drive(job, plan, start=step, before=None)
-
-
-def _check_out(out: Path) -> None:
-    if out.exists() and not out.is_dir():
-        raise LifelongError("the output is a file, a directory is needed", where=str(out), fix="Choose another --out.")
-    ours = ("runs", HOME)
-    if out.is_dir() and not is_model_directory(out) and any(path.name not in ours for path in out.iterdir()):
-        raise LifelongError(
-            "the output directory holds files, but no model; it is never overwritten",
-            where=str(out),
-            fix="Choose another --out, or move the directory away first.",
-        )
 
 
 def _read(data: list[str], settings: TrainSettings) -> Corpus:
@@ -261,21 +258,20 @@ def _finish(job: Job, plan: Plan, seconds: float, before: Score | None, after: S
         after=after,
         peak_memory_bytes=peak_memory_bytes(),
     )
+    matrix = next_matrix(job)
+    event = {"event": "train", "phase": job.settings.phase, "domain": job.domain, **_event(result, job.origin)}
     commit_model(
-        job.out,
-        job.model,
-        job.tokenizer,
-        job.corpus,
-        domain=job.domain,
-        event={"event": "train", "phase": job.settings.phase, "domain": job.domain, **_event(result)},
-        rate=learning_rate(job.settings.optimizer),
+        job.out, job.model, job.tokenizer, job.corpus, job.origin, domain=job.domain, event=event, matrix=matrix
     )
     job.run.record(status="finished", **result.to_dict())
     return result
 
 
-def _event(result: TrainResult) -> dict[str, Any]:
+def _event(result: TrainResult, origin: Origin) -> dict[str, Any]:
     return {
+        "from": origin.kind,
+        "base": origin.model if origin.kind == "base" else None,
+        "learning_rate": origin.learning_rate,
         "run": result.run.relative_to(result.out).as_posix(),
         "steps": result.steps,
         "tokens": result.tokens,

@@ -1,0 +1,119 @@
+"""Measuring a bidirectional model: hidden tokens of held-out text, always the same ones."""
+
+from __future__ import annotations
+
+import math
+import zlib
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+
+from lifelong.errors import LifelongError
+from lifelong.evaluate.bits import Score, chosen_documents
+from lifelong.evaluate.windows import IGNORED, Tally, Window, batches_of, check_finite
+from lifelong.tokens.masking import Masking
+from lifelong.tokens.pieces import piece_bytes
+
+if TYPE_CHECKING:
+    from lifelong.evaluate.windows import Progress
+    from lifelong.model.transformer import Transformer
+    from lifelong.text import Document
+    from lifelong.tokens.base import Tokenizer
+
+
+def masked_score(
+    model: Transformer,
+    tokenizer: Tokenizer,
+    documents: Sequence[Document],
+    *,
+    sequence_length: int,
+    batch_tokens: int = 4096,
+    max_bytes: int | None = None,
+    progress: Progress | None = None,
+) -> Score:
+    """Measure how well a model tells hidden tokens from those around them.
+
+    Of every window 15% of the tokens of text, at least one, stand behind the mask token: all of them, other than in
+    training, so that none is seen. Which ones depends on the window's own tokens alone, so that a text has the same
+    score whatever is measured beside it. The score is over the hidden tokens: their nats, their number, and the UTF-8
+    bytes that they spell. It cannot be compared with a causal model's, which sees only what stands before a token.
+
+    Raises:
+        LifelongError: the model has no mask token, there is nothing to measure, or the loss is not finite.
+    """
+    chosen = [document for document, _ in chosen_documents(documents, max_bytes)]
+    windows = held_out_windows(model, tokenizer, chosen, sequence_length)
+    if not windows:
+        raise LifelongError("there is no text to evaluate on", fix="Give a source with at least one readable document.")
+    windows.sort(key=lambda window: -len(window.inputs))
+    batches = batches_of(windows, batch_tokens)
+    sums = [Tally() for _ in chosen]
+    device, was_training = next(model.parameters()).device, model.training
+    model.eval()
+    try:
+        for done, batch in enumerate(batches, start=1):
+            width = len(batch[0].inputs)
+            padding = [width - len(window.inputs) for window in batch]
+            inputs = [window.inputs + [0] * pad for window, pad in zip(batch, padding, strict=True)]
+            labels = [window.labels + [IGNORED] * pad for window, pad in zip(batch, padding, strict=True)]
+            # Padding is a segment of its own: here tokens look to the right, too.
+            segments = [[0] * (width - pad) + [-1] * pad for pad in padding] if any(padding) else None
+            losses, correct = model.token_losses(
+                torch.tensor(inputs, device=device),
+                torch.tensor(labels, device=device),
+                segment_ids=None if segments is None else torch.tensor(segments, device=device),
+            )
+            nats, hits = losses.cpu().double().sum(1).tolist(), correct.cpu().sum(1).tolist()
+            for window, loss, hit in zip(batch, nats, hits, strict=True):
+                mine = sums[window.owner]
+                mine.nats += loss
+                mine.correct += hit
+                mine.tokens += sum(label != IGNORED for label in window.labels)
+            if progress is not None:
+                progress(done, len(batches))
+    finally:
+        model.train(was_training)
+    check_finite(sums)
+    sizes = [0] * len(chosen)
+    spelled: dict[int, int] = {}
+    for window in windows:
+        for label in window.labels:
+            if label != IGNORED:
+                if label not in spelled:
+                    spelled[label] = piece_bytes(tokenizer, label)
+                sizes[window.owner] += spelled[label]
+    return Score(
+        nats=math.fsum(item.nats for item in sums),
+        tokens=sum(item.tokens for item in sums),
+        bytes=sum(sizes),
+        correct=sum(item.correct for item in sums),
+        documents=tuple((item.nats, size) for item, size in zip(sums, sizes, strict=True) if size),
+    )
+
+
+def held_out_windows(
+    model: Transformer, tokenizer: Tokenizer, documents: Sequence[Document], length: int
+) -> list[Window]:
+    """Return windows of at most ``length`` tokens in which something is hidden; an end-of-text stands at both ends.
+
+    Raises:
+        LifelongError: the model has no mask token.
+    """
+    if model.config.mask_token_id is None:
+        raise LifelongError("the model has no mask token, so no token can be hidden from it")
+    masking = Masking.of(tokenizer, model.config.mask_token_id, hidden=1.0, replaced=0.0)
+    texts = iter(tokenizer.encode_batch([document.text for document in documents if document.messages is None]))
+    found = []
+    for owner, document in enumerate(documents):
+        chat = document.messages
+        inner = next(texts) if chat is None else tokenizer.encode_chat(chat)[0]
+        ids = np.array([tokenizer.eos_id, *inner, tokenizer.eos_id], dtype=np.int64)
+        for start in range(0, len(ids), length):
+            window = ids[None, start : start + length]
+            number = np.array([zlib.crc32(window.astype("<u4").tobytes())])
+            inputs, labels = masking.hide(window, number)
+            if (labels != IGNORED).any():
+                found.append(Window(owner, inputs[0].tolist(), labels[0].tolist()))
+    return found
