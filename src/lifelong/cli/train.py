@@ -8,10 +8,11 @@ from typing import Annotated
 from cyclopts import Parameter
 
 from lifelong.cli.common import AsJson, DryRun, configurable, emit
+from lifelong.settings.profiles import load_train_settings
 from lifelong.settings.train import TrainSettings
 
 
-@configurable(TrainSettings)
+@configurable(TrainSettings, load_train_settings)
 def train(
     *,
     data: Annotated[
