@@ -90,12 +90,12 @@ def _flag(settings: type[Settings], path: str, field: FieldInfo) -> inspect.Para
     names = [path, *(short for short, target in synonyms.items() if target == path)]
     group, _, _ = path.rpartition(".")
     default = field.get_default(call_default_factory=True)
-    shown = "" if default is None or default == "" else f" [default: {_spell(default)}]"
+    shown = "" if default in (None, "", ()) else f" [default: {_spell(default)}]"
     parameter = Parameter(
         name=[f"--{name.replace('_', '-')}" for name in names],
         help=f"{field.description or ''}{shown}",
         group=Group((group or "settings").capitalize(), sort_key=2 if group else 1),
-        negative=None if field.annotation is bool else (),
+        negative=None if field.annotation in (bool, bool | None) else (),
     )
     # The default is always None here: what the user did not give must not hide what the file says.
     annotated: Any = Annotated  # made at run time: nothing for a type checker to read
