@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from lifelong.text.texts import load_and_split_data
     from lifelong.tokens.dataloaders import create_dataloaders
     from lifelong.tokens.tokenizer import BPETokenizer
+    from lifelong.train.continuing import continue_training
 
 _PLACES = {
     "BPETokenizer": ("lifelong.tokens.tokenizer", "BPETokenizer"),
@@ -31,6 +32,7 @@ _PLACES = {
     "ModelConfig": ("lifelong.settings.model", "ModelConfig"),
     "TrainSettings": ("lifelong.settings.train", "TrainSettings"),
     "check_model_exists": ("lifelong.model.directory", "is_model_directory"),
+    "continue_training": ("lifelong.train.continuing", "continue_training"),
     "create_dataloaders": ("lifelong.tokens.dataloaders", "create_dataloaders"),
     "load_and_split_data": ("lifelong.text.texts", "load_and_split_data"),
     "load_model": ("lifelong.model.directory", "load_model"),
@@ -47,6 +49,7 @@ __all__ = [
     "TrainSettings",
     "__version__",
     "check_model_exists",
+    "continue_training",
     "create_dataloaders",
     "load_and_split_data",
     "load_model",

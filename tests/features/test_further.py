@@ -12,8 +12,9 @@ import pytest
 import torch
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 
-from lifelong import check_model_exists, load_model
+from lifelong import check_model_exists, continue_training, create_dataloaders, load_model
 from lifelong.cli.app import main
+from lifelong.errors import LifelongError
 from lifelong.files import read_json, sha256_file
 from lifelong.model.store import ModelStore
 from lifelong.train.folder import RunFolder
@@ -353,3 +354,46 @@ def test_f13_a_base_that_is_not_here_says_how_to_get_it(
 ) -> None:
     assert train(data, tmp_path / "m", "--base", "distilgpt2") == 2
     assert "hf download" in capsys.readouterr().err
+
+
+def test_f14_continue_training_on_batches_of_ones_own_keeps_the_best_epoch(ours: Path, tmp_path: Path) -> None:
+    texts = [topics.topics[name] for name in sorted(topics.topics)[:6]]
+    _, tokenizer = load_model(ours)
+    batches, held_out = create_dataloaders(texts[:4], texts[4:], tokenizer, batch_size=8, max_length=32)
+    before = sha256_file(ours / "model.safetensors")
+    found = continue_training(
+        model_path=str(ours),
+        train_dataloader=batches,
+        val_dataloader=held_out,
+        learning_rate=1e-3,
+        epochs=2,
+        checkpoint_dir=str(tmp_path / "continued"),
+        early_stopping_patience=3,
+    )
+    assert found["epochs"] == len(found["train_losses"]) == len(found["val_losses"]) == 2
+    assert found["val_losses"][1] < found["val_losses"][0] and found["best_epoch"] == 2
+    assert not found["stopped_early"]
+    assert check_model_exists(found["model_path"]) and sha256_file(ours / "model.safetensors") == before
+    # The oracle: transformers computes the same loss of the same batches.
+    from transformers import AutoModelForCausalLM
+
+    other = AutoModelForCausalLM.from_pretrained(found["model_path"])
+    nats = tokens = 0.0
+    with torch.no_grad():
+        for batch in held_out or []:
+            count = int((batch["labels"][:, 1:] != -100).sum())
+            nats, tokens = nats + float(other(**batch).loss) * count, tokens + count
+    assert nats / tokens == pytest.approx(found["val_losses"][1], rel=1e-2)
+    assert ModelStore.open(tmp_path / "continued").state()["matrix"]["sessions"] == ["start", "batches"]
+
+
+def test_f14_continue_training_stops_early_and_refuses_another_vocabulary(ours: Path) -> None:
+    texts = [topics.topics[name] for name in sorted(topics.topics)[:4]]
+    _, tokenizer = load_model(ours)
+    batches, held_out = create_dataloaders(texts[:2], texts[2:], tokenizer, batch_size=8, max_length=32)
+    found = continue_training(ours, batches, held_out, learning_rate=1.0, epochs=9, early_stopping_patience=1)
+    assert found["stopped_early"] and found["epochs"] == found["best_epoch"] + 1
+    assert check_model_exists(ours) and len(ModelStore.open(ours).history()) == 2
+    wrong = [{key: value + 10**6 for key, value in batch.items()} for batch in batches]
+    with pytest.raises(LifelongError, match="the model knows"):
+        continue_training(ours, wrong, epochs=1)

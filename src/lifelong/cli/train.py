@@ -9,10 +9,11 @@ from cyclopts import Parameter
 
 from lifelong.cli.common import AsJson, DryRun, configurable
 from lifelong.cli.run_view import show_run
+from lifelong.settings.profiles import load_train_settings
 from lifelong.settings.train import TrainSettings
 
 
-@configurable(TrainSettings)
+@configurable(TrainSettings, load_train_settings)
 def train(
     *,
     data: Annotated[

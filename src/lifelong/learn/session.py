@@ -177,9 +177,10 @@ def _plan(lesson: Lesson) -> tuple[Loader, Plan, float]:
 def _rate(lesson: Lesson) -> float:
     """Warm up again to the highest rate that the model was trained at (Ibrahim et al. 2024, arXiv:2403.08763).
 
-    A model that was not trained here is likely a large one, and takes a low rate.
+    A model that was not trained here from the start is likely a large one, and takes a low rate.
     """
-    return float(lesson.store.state().get("peak_learning_rate") or 2e-4)
+    state = lesson.store.state()
+    return 2e-4 if "pretrained" in state else float(state.get("peak_learning_rate") or 2e-4)
 
 
 def _teach(lesson: Lesson, loader: Loader, plan: Plan, step_seconds: float) -> LessonResult:

@@ -8,6 +8,7 @@ import torch
 
 from lifelong.errors import LifelongError
 from lifelong.model.directory import CONFIG, find_model, load_weights, read_config
+from lifelong.model.encoder import build_model
 from lifelong.model.transformer import Transformer
 from lifelong.tokens.base import Tokenizer
 from lifelong.tokens.imported import import_tokenizer
@@ -29,7 +30,7 @@ def load_outside(path: Path, *, device: torch.device | None = None) -> tuple[Tra
     """
     place = find_model(path)
     config = read_config(place)
-    model = Transformer(config)
+    model = build_model(config)
     load_weights(model, place)
     if not any((place / name).is_file() for name in ("tokenizer.json", "spm.model", "tokenizer.model")):
         raise LifelongError(
@@ -57,7 +58,7 @@ def load_outside(path: Path, *, device: torch.device | None = None) -> tuple[Tra
 
 def with_rows(model: Transformer, vocab_size: int) -> Transformer:
     """Return the model with embeddings of ``vocab_size`` rows; new ones are the mean of the old."""
-    wider = Transformer(model.config.model_copy(update={"vocab_size": vocab_size}))
+    wider = build_model(model.config.model_copy(update={"vocab_size": vocab_size}))
     state = model.state_dict()
     for name in ("model.embed_tokens.weight", "lm_head.weight"):
         if name in state:

@@ -105,6 +105,9 @@ class TrainSettings(NamedSettings):
         "evaluation.generation.max_length": "evaluation.generation.max_tokens",
     }
 
+    profile: str | None = Field(
+        default=None, description="Named settings, beneath those of the file: a name of `lifelong profiles`."
+    )
     preset: str = Field(default="tiny", description="Shape of a new model: a name of `lifelong presets`, or a file.")
     phase: Literal["pretrain", "sft", "mlm"] = Field(
         default="pretrain",

@@ -21,7 +21,9 @@ _TOKENIZERS = ("tokenizer.json", "tokenizer_config.json", "spm.model", "tokenize
 _PARTS = (CONFIG, "*.safetensors", "*.safetensors.index.json", "pytorch_model*.bin", "*.onnx", *_TOKENIZERS)
 _BESIDE = (
     *("generation_config.json", "special_tokens_map.json", "added_tokens.json", "chat_template.*", "*.onnx_data"),
-    *("README.md", "LICENSE*", "training_args.bin", "*.tmp", ".*"),
+    *("README.md", "LICENSE*", "*.tmp", ".*"),
+    # What transformers' Trainer leaves beside a model.
+    *("training_args.bin", "trainer_state.json", "checkpoint-*", "optimizer.pt", "scheduler.pt", "rng_state*.pth"),
 )
 
 

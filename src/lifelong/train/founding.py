@@ -34,18 +34,20 @@ def slice_path(domain: str, split: str) -> str:
 
 
 def stage_domain(
-    staged: Path, past: Path | None, corpus: Corpus, domain: str, *, capacity: int, seed: int = 0
+    staged: Path, past: Path | None, corpus: Corpus, domain: str | None, *, capacity: int, seed: int = 0
 ) -> dict[str, Any]:
     """Stage a domain's gate and test slices and the replay memory with a share for it; returns facts for the state.
 
     A domain taught before keeps the slices frozen then: those of ``past``, the directory that the model comes from.
+    Where ``domain`` is None there is no text to remember, and the memory goes on as it is.
     """
     memory = ReplayMemory(capacity, seed) if past is None else ReplayMemory.load(past / MEMORY, capacity, seed)
-    memory.add(corpus.train, domain)
+    if domain is not None:
+        memory.add(corpus.train, domain)
     memory.save(staged / MEMORY)
     left_out = {}
     for split in ("gate", "test"):
-        if past is None or not (past / slice_path(domain, split)).is_file():
+        if domain is not None and (past is None or not (past / slice_path(domain, split)).is_file()):
             left_out[split] = write_slice(corpus.split(split), staged / slice_path(domain, split), seed=seed)
     return {"memory": memory.counts(), "left_out_of_slices": left_out}
 
@@ -57,7 +59,7 @@ def commit_model(
     corpus: Corpus,
     origin: Origin,
     *,
-    domain: str,
+    domain: str | None,
     event: dict[str, Any],
     matrix: Matrix | None = None,
     capacity: int = CAPACITY,
@@ -117,9 +119,9 @@ def write_whole_model(
     _stage_card(place, title, model, beside.origin, beside.domains, "train")
 
 
-def _domains(origin: Origin, domain: str) -> list[str]:
+def _domains(origin: Origin, domain: str | None) -> list[str]:
     known: list[str] = ModelStore.open(origin.past).state().get("domains", []) if origin.past else []
-    return known if domain in known else [*known, domain]
+    return known if domain is None or domain in known else [*known, domain]
 
 
 def _stage_state(

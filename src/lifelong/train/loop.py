@@ -7,18 +7,26 @@ import math
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor
 
 from lifelong.errors import LifelongError
 from lifelong.model.transformer import Transformer
-from lifelong.tokens.loader import Loader
+from lifelong.tokens.loader import Batch
 from lifelong.train.objectives import Objective, labelled_tokens, trained_tokens
 from lifelong.train.optim import set_rates
 
 _BAD_STEPS = 3
+
+
+class Batches(Protocol):
+    """Where the loop gets its batches: a `Loader`, or anything else that knows the batch of a step."""
+
+    def batch(self, step: int) -> Batch:
+        """Return the micro-batch with a number, counted from 0 over all accumulated ones."""
+        ...
 
 
 @dataclass(frozen=True)
@@ -55,7 +63,7 @@ def precision(device: torch.device, bf16: bool) -> contextlib.AbstractContextMan
     return torch.autocast(device.type, dtype=torch.bfloat16) if bf16 else contextlib.nullcontext()
 
 
-def train_steps(model: Transformer, loader: Loader, plan: Plan, *, start: int = 0) -> Iterator[Step]:
+def train_steps(model: Transformer, loader: Batches, plan: Plan, *, start: int = 0) -> Iterator[Step]:
     """Train from step ``start`` to ``plan.total_steps``, yielding after every optimizer step.
 
     The caller evaluates, saves and stops between steps; the state at a yield is complete. A step reads the batches

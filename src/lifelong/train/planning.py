@@ -11,9 +11,10 @@ import torch
 from lifelong.device import has_compiler
 from lifelong.errors import LifelongError
 from lifelong.model.transformer import Transformer
-from lifelong.settings.train import TrainSettings
+from lifelong.settings.train import ScheduleSettings, TrainSettings
 from lifelong.tokens.loader import Loader
 from lifelong.train.loop import Plan, train_steps
+from lifelong.train.optim import warmup_steps
 
 # Compiling the blocks costs 10 to 30 s on two cores and gains 5 to 10% (benchmarks/training_speed.py).
 COMPILE_PAYS_SECONDS = 600.0
@@ -89,6 +90,22 @@ def check_around(settings: TrainSettings, *, has_gate: bool) -> None:
 def steps_of(epochs: float, rows_per_epoch: float, rows_per_step: int) -> int:
     """Return the optimizer steps of ``epochs`` passes, a started step counting whole."""
     return max(1, math.ceil(epochs * rows_per_epoch / rows_per_step))
+
+
+def schedule_notes(settings: ScheduleSettings, total_steps: int, peak: float) -> list[str]:
+    """Return what of a schedule does not fit the run, and what is done instead."""
+    notes = []
+    warmup = warmup_steps(settings, total_steps)
+    if settings.warmup_steps is not None and warmup < settings.warmup_steps:
+        notes.append(
+            f"the warm-up of {settings.warmup_steps:,} steps is capped at {warmup:,}, half of this run of "
+            f"{total_steps:,} steps"
+        )
+    if settings.min_lr and settings.kind == "constant":
+        notes.append("min_lr has no effect: a constant learning rate does not fall")
+    elif settings.min_lr is not None and settings.min_lr > peak:
+        notes.append(f"min_lr {settings.min_lr:g} is above the peak learning rate: the rate stays at {peak:g}")
+    return notes
 
 
 def compile_blocks(model: Transformer, choice: str, run_seconds: float) -> str:

@@ -9,10 +9,13 @@ from lifelong import progress
 from lifelong.evaluate.bits import score
 from lifelong.evaluate.matrix import Matrix, extend_matrix
 from lifelong.model.store import ModelStore
+from lifelong.model.transformer import Transformer
 from lifelong.text.document import Document
 from lifelong.text.memory import read_slice
+from lifelong.tokens.base import Tokenizer
 from lifelong.train.founding import slice_path
 from lifelong.train.job import Job
+from lifelong.train.start import Origin
 
 
 def measure_domains(job: Job, *, before: bool = False) -> dict[str, float] | None:
@@ -25,25 +28,15 @@ def measure_domains(job: Job, *, before: bool = False) -> dict[str, float] | Non
     Returns:
         None where the model was taught nothing here yet: there is nothing to compare with.
     """
-    slices = _slices(job)
-    if slices is None:
-        return None
-    known = _matrix(job) if before else None
-    last = dict(zip(known.domains, known.bpb[-1], strict=True)) if known else {}
-    wanted = {domain: texts for domain, texts in slices.items() if last.get(domain) is None}
-    found = {}
-    with progress.task("Measuring what it knows", total=len(wanted)) as shown:
-        for number, (domain, documents) in enumerate(wanted.items(), start=1):
-            result = score(
-                job.model,
-                job.tokenizer,
-                documents,
-                sequence_length=job.loader.sequence_length,
-                max_bytes=job.settings.evaluation.max_bytes,
-            )
-            found[domain] = result.bits_per_byte
-            shown.update(done=number)
-    return found
+    return measure_known(
+        job.model,
+        job.tokenizer,
+        job.origin,
+        {job.domain: job.corpus.test},
+        length=job.loader.sequence_length,
+        max_bytes=job.settings.evaluation.max_bytes,
+        before=before,
+    )
 
 
 def next_matrix(job: Job) -> Matrix | None:
@@ -51,21 +44,44 @@ def next_matrix(job: Job) -> Matrix | None:
     before = job.run.facts["domains_before"]
     if before is None:
         return None
-    after = measure_domains(job)
-    assert after is not None  # as it was before the run
-    known = _matrix(job)
-    return extend_matrix(known.to_dict() if known else None, before, after, job.domain)
+    return matrix_with_row(job.origin, before, measure_domains(job) or {}, job.domain)
 
 
-def _slices(job: Job) -> dict[str, Sequence[Document]] | None:
-    place = job.origin.past
+def measure_known(
+    model: Transformer,
+    tokenizer: Tokenizer,
+    origin: Origin,
+    own: dict[str, Sequence[Document]],
+    *,
+    length: int | None,
+    max_bytes: int,
+    before: bool = False,
+) -> dict[str, float] | None:
+    """Do as `measure_domains` for a model that comes from ``origin``; ``own`` is the text of a domain it is taught."""
+    place = origin.past
     domains = list(ModelStore.open(place).state().get("domains", [])) if place else []
     if place is None or not domains:
         return None
-    found: dict[str, Sequence[Document]] = {domain: _frozen(place, domain) for domain in domains}
-    if not found.get(job.domain):
-        found[job.domain] = job.corpus.test
-    return {domain: documents for domain, documents in found.items() if documents}
+    slices: dict[str, Sequence[Document]] = {
+        **own,
+        **{domain: texts for domain in domains if (texts := _frozen(place, domain))},
+    }
+    known = _matrix(origin) if before else None
+    last = dict(zip(known.domains, known.bpb[-1], strict=True)) if known else {}
+    wanted = {domain: held for domain, held in slices.items() if len(held) and last.get(domain) is None}
+    found = {}
+    with progress.task("Measuring what it knows", total=len(wanted)) as shown:
+        for number, (domain, texts) in enumerate(wanted.items(), start=1):
+            result = score(model, tokenizer, texts, sequence_length=length, max_bytes=max_bytes)
+            found[domain] = result.bits_per_byte
+            shown.update(done=number)
+    return found
+
+
+def matrix_with_row(origin: Origin, before: dict[str, float], after: dict[str, float], label: str) -> Matrix:
+    """Return the matrix that a model brought from ``origin`` with one more row."""
+    known = _matrix(origin)
+    return extend_matrix(known.to_dict() if known else None, before, after, label)
 
 
 def _frozen(place: Path, domain: str) -> list[Document]:
@@ -73,6 +89,6 @@ def _frozen(place: Path, domain: str) -> list[Document]:
     return read_slice(path) if path.is_file() else []
 
 
-def _matrix(job: Job) -> Matrix | None:
-    raw = ModelStore.open(job.origin.past).state().get("matrix") if job.origin.past else None
+def _matrix(origin: Origin) -> Matrix | None:
+    raw = ModelStore.open(origin.past).state().get("matrix") if origin.past else None
     return Matrix.from_dict(raw) if raw else None

@@ -32,6 +32,7 @@ from lifelong.train.checkpoint import newest_checkpoint, restore
 from lifelong.train.detection import detect, move_aside
 from lifelong.train.drive import Drive
 from lifelong.train.folder import RunFolder
+from lifelong.train.forecast import forecast
 from lifelong.train.founding import commit_model
 from lifelong.train.interrupts import graceful_interrupts
 from lifelong.train.job import Job, TrainResult, assemble
@@ -44,6 +45,7 @@ from lifelong.train.planning import (
     measure_every,
     measure_step,
     measures_in,
+    schedule_notes,
     steps_in,
     steps_of,
 )
@@ -119,6 +121,8 @@ def train(
         job = assemble(out, run, settings, corpus, model, words, caches, precision, origin)
         steps, facts = _decide(job, data)
         if dry_run:
+            for line in forecast(job, steps):
+                progress.note(line)
             return TrainResult(out, run.path, model.config.parameters, steps, 0, 0.0, None, None, peak_memory_bytes())
         run.record(**facts, start=origin.to_dict(), domains_before=measure_domains(job, before=True))
         before = job.measure() if len(corpus.gate) else None
@@ -208,6 +212,8 @@ def _decide(job: Job, data: list[str]) -> tuple[int, dict[str, Any]]:
     mixture = job.mix(steps)
     for line in [*mixture.lines(), *(f"note: {warning}" for warning in mixture.warnings)] if mixture else []:
         progress.note(line)
+    for line in schedule_notes(settings.schedule, steps, learning_rate(settings.optimizer)):
+        progress.note(f"note: {line}")
     config = job.model.config
     progress.note(
         f"{config.parameters:,} parameters, {steps} steps of {rows} x {loader.sequence_length} tokens "

@@ -89,7 +89,7 @@ def open_start(
         words = load_tokenizer(tokenizer) if tokenizer is not None else new_tokenizer()
         model, origin = new_model(words), Origin("new")
     else:
-        model, words, origin = _load(found.start, device, further=found.further)
+        model, words, origin = load_start(found.start, device, further=found.further)
         if tokenizer is not None and load_tokenizer(tokenizer).fingerprint != words.fingerprint:
             raise LifelongError(f"the tokenizer is not the one of the model in {found.start}", where=str(tokenizer))
     rate, reason = choose_rate(settings.optimizer, origin)
@@ -124,7 +124,12 @@ def choose_rate(optimizer: OptimizerSettings, origin: Origin) -> tuple[float, st
     return FURTHER_RATE, "lower, to preserve what the model knows"
 
 
-def _load(path: Path, device: torch.device, *, further: bool) -> tuple[Transformer, Tokenizer, Origin]:
+def load_start(path: Path, device: torch.device, *, further: bool) -> tuple[Transformer, Tokenizer, Origin]:
+    """Load a model of whatever maker, all weights to be trained, and find out its lineage; says what was changed.
+
+    Raises:
+        LifelongError: files are missing or damaged, or the family is another.
+    """
     place = find_model(path)
     kind: Literal["base", "further"] = "further" if further else "base"
     state = ModelStore.open(place).state() or _state_of_run(place)
