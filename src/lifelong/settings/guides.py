@@ -37,13 +37,8 @@ _NAMES: Mapping[str, Mapping[str, str]] = {
 # Sections whose other keys are our own: below this name, or (training) anywhere.
 _OURS = {"training": "", "evaluation": "evaluation.", "data": "data."}
 # Accepted, and said where it is asked for: what has no effect here yet, why that is, and the keys of the group, if any.
-_STOPPING = ("enabled", "patience", "min_delta", "metric", "mode")
-_SAMPLES = ("enabled", "prompts", "max_length", "max_tokens", "temperature", "top_k", "top_p", "num_samples")
 _NOT_BUILT: Mapping[str, tuple[str, tuple[str, ...]]] = {
     "model.dropout": ("models are trained without dropout", ()),
-    "training.early_stopping": ("the run goes on to its end", _STOPPING),
-    "early_stopping": ("the run goes on to its end", _STOPPING),
-    "evaluation.generation": ("no samples are written while training", _SAMPLES),
     "monitoring.tensorboard": ("measures go to the run's metrics.jsonl", ("enabled", "log_dir")),
     "monitoring.wandb": (
         "measures go to the run's metrics.jsonl",
@@ -129,8 +124,10 @@ def translate(cls: type[Settings], source: SettingsFile, phase: str) -> tuple[Se
     _precision(reading)
     lines = dict(source.lines)
     for ours, given in reading.given.items():
-        if line := source.lines.get(_dotted(given)):
-            lines[ours] = line
+        start = _dotted(given)
+        for path, line in source.lines.items():
+            if path == start or path.startswith(f"{start}."):
+                lines[ours + path.removeprefix(start)] = line
     return SettingsFile(source.path, nest(reading.values), lines), reading.notes
 
 

@@ -71,8 +71,8 @@ def measure_known(
     wanted = {domain: held for domain, held in slices.items() if len(held) and last.get(domain) is None}
     found = {}
     with progress.task("Measuring what it knows", total=len(wanted)) as shown:
-        for number, (domain, texts) in enumerate(wanted.items(), start=1):
-            result = score(model, tokenizer, texts, sequence_length=length, max_bytes=max_bytes)
+        for number, (domain, held) in enumerate(wanted.items(), start=1):
+            result = score(model, tokenizer, held, sequence_length=length, max_bytes=max_bytes)
             found[domain] = result.bits_per_byte
             shown.update(done=number)
     return found
