@@ -149,18 +149,48 @@ def atomic_directory(path: Path, kind: str, **facts: Any) -> Iterator[Path]:
         temporary.mkdir(parents=True)
         yield temporary
         write_manifest(temporary, kind, **facts)
-        if path.exists():
-            old = _temporary_sibling(path)
-            path.rename(old)
-            temporary.rename(path)
-            shutil.rmtree(old)
-        else:
-            temporary.rename(path)
-        fsync_directory(path.parent)
+        _move_into_place(temporary, path)
     except OSError as error:
         raise disk_error(error, path) from error
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
+
+
+def link_directory(source: Path, path: Path) -> None:
+    """Make ``path`` the same directory as ``source``, of hard links (copies where the file system has none).
+
+    It takes no space, outlives ``source``, and is whole or not there; an existing ``path`` is replaced.
+
+    Raises:
+        LifelongError: the disk refused the write; the old ``path`` is untouched.
+    """
+    temporary = _temporary_sibling(path)
+    try:
+        shutil.copytree(source, temporary, copy_function=link_file)
+        _move_into_place(temporary, path)
+    except OSError as error:
+        raise disk_error(error, path) from error
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+
+
+def link_file(source: str | Path, target: str | Path) -> None:
+    """Hard-link a file, or copy it where the file system has no hard links."""
+    try:
+        os.link(source, target)
+    except OSError:
+        shutil.copy2(source, target)
+
+
+def _move_into_place(temporary: Path, path: Path) -> None:
+    if path.exists():
+        old = _temporary_sibling(path)
+        path.rename(old)
+        temporary.rename(path)
+        shutil.rmtree(old)
+    else:
+        temporary.rename(path)
+    fsync_directory(path.parent)
 
 
 def directory_kind(path: Path) -> str | None:

@@ -10,6 +10,7 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -27,6 +28,8 @@ _FORMATS = {
 
 # The display on the terminal, shared by tasks inside tasks: rich allows one at a time.
 _display: Progress | None = None
+# The file that notes go to as well; see `log_to`.
+_log: Path | None = None
 
 
 class Task:
@@ -133,11 +136,33 @@ def _make_display() -> Progress:
 
 
 def note(text: str) -> None:
-    """Print a line for the user on standard error, above a bar that is running."""
+    """Print a line for the user on standard error, above a bar that is running; also into the log file."""
+    record(text)
     if _display is not None:
         _display.console.print(text, markup=False, highlight=False)
     else:
         print(text, file=sys.stderr, flush=True)
+
+
+def record(text: str) -> None:
+    """Write a line into the log file only, with the time; nothing where no log is open."""
+    if _log is not None:
+        with _log.open("a", encoding="utf-8") as handle:
+            handle.write(f"{time.strftime('%Y-%m-%dT%H:%M:%S%z')}  {text}\n")
+
+
+@contextmanager
+def log_to(file: Path) -> Iterator[None]:
+    """Keep every note of the block in a log file too, and how the block ended where an error ended it."""
+    global _log
+    before, _log = _log, file
+    try:
+        yield
+    except BaseException as error:
+        record(f"stopped: {error or type(error).__name__}")
+        raise
+    finally:
+        _log = before
 
 
 def spell_seconds(seconds: float) -> str:

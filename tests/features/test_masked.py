@@ -46,7 +46,9 @@ def train(place: Path, out: Path, *flags: str, phase: str = "mlm") -> int:
 
 @pytest.fixture(scope="module")
 def model(place: Path) -> Path:
-    assert train(place, place / "m", "--steps", "360", "--learning-rate", "1e-2") == 0
+    assert (
+        train(place, place / "m", "--steps", "300", "--learning-rate", "1e-2", "--evaluation.every-steps", "300") == 0
+    )
     return place / "m"
 
 

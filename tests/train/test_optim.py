@@ -2,11 +2,14 @@ from __future__ import annotations
 
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 
 from lifelong.model.transformer import Transformer
 from lifelong.settings.model import ModelConfig
 from lifelong.settings.train import OptimizerSettings, ScheduleSettings
 from lifelong.train.optim import Muon, build_optimizers, orthogonalise, schedule, set_rates
+from lifelong.train.planning import schedule_notes
 
 
 @pytest.mark.parametrize("shape", [(3, 32, 48), (2, 48, 32), (1, 24, 24)])
@@ -70,3 +73,49 @@ def test_schedules_warm_up_stay_and_fall() -> None:
 def test_a_warm_up_longer_than_the_run_is_capped() -> None:
     rate = schedule(ScheduleSettings(warmup_steps=2000), 10, 1.0)
     assert max(rate(step) for step in range(10)) == 1.0
+
+
+@pytest.mark.parametrize("kind", ["cosine", "linear"])
+def test_cosine_and_linear_fall_as_torchs_own(kind: str) -> None:
+    total, peak, floor = 50, 3e-4, 1e-5
+    parameter = torch.nn.Parameter(torch.zeros(1))
+    optimizer = torch.optim.SGD([parameter], lr=peak)
+    oracle: torch.optim.lr_scheduler.LRScheduler
+    if kind == "cosine":
+        oracle = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, total, eta_min=floor)
+    else:
+        oracle = torch.optim.lr_scheduler.LinearLR(optimizer, 1.0, floor / peak, total)
+    rate = schedule(ScheduleSettings.build({"kind": kind, "warmup_steps": 0, "min_lr": floor}), total, peak)
+    for step in range(total + 1):
+        assert rate(step) == pytest.approx(oracle.get_last_lr()[0], rel=1e-9)
+        optimizer.step()
+        oracle.step()
+
+
+@given(
+    kind=st.sampled_from(["wsd", "cosine", "linear", "constant"]),
+    total=st.integers(1, 400),
+    warmup=st.none() | st.integers(0, 3000),
+    floor=st.none() | st.floats(0, 2e-3),
+)
+def test_every_schedule_reaches_the_peak_and_never_passes_it(
+    kind: str, total: int, warmup: int | None, floor: float | None
+) -> None:
+    settings = ScheduleSettings.build({"kind": kind, "warmup_steps": warmup, "min_lr": floor})
+    rates = [schedule(settings, total, 1e-3)(step) for step in range(total)]
+    assert max(rates) == pytest.approx(1e-3)
+    assert all(rate > 0 for rate in rates)
+    top = rates.index(max(rates))
+    assert rates[: top + 1] == sorted(rates[: top + 1])
+    assert rates[top:] == sorted(rates[top:], reverse=True)
+    assert rates[-1] >= min(floor or 0.0, 1e-3)
+
+
+def test_what_of_a_schedule_does_not_fit_is_said() -> None:
+    def notes(**values: object) -> list[str]:
+        return schedule_notes(ScheduleSettings.build(values), 100, 1e-3)
+
+    assert notes(warmup_steps=50, kind="cosine", min_lr=1e-5) == notes() == notes(kind="constant") == []
+    assert "warm-up of 51 steps is capped at 50" in notes(warmup_steps=51)[0]
+    assert "has no effect" in notes(kind="constant", min_lr=1e-5)[0]
+    assert "above the peak" in notes(min_lr=0.01)[0]

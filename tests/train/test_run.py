@@ -229,7 +229,9 @@ def test_a_dry_run_says_what_it_would_cost_and_writes_nothing(
 ) -> None:
     result = train([str(text_file)], tmp_path / "m", settings, tokenizer=tokenizer_dir, dry_run=True)
     assert result.steps == 12 and not (tmp_path / "m").exists()
-    assert "12 steps of 4 x 32 tokens" in capsys.readouterr().err
+    said = capsys.readouterr().err
+    assert "12 steps of 4 x 32 tokens" in said and "1,536 tokens" in said and "GB of memory" in said
+    assert f"  preset: {settings.preset}\n" in said and "  sequence_length: 32\n" in said
 
 
 def test_measuring_a_step_changes_neither_weights_nor_random_state(

@@ -49,11 +49,14 @@ _CONFIG = inspect.Parameter(
 )
 
 
-def configurable(settings: type[Settings]) -> Callable[[Callable[..., None]], Callable[..., None]]:
+def configurable(
+    settings: type[Settings], load: Callable[[Path | None, Mapping[str, Any]], Settings] | None = None
+) -> Callable[[Callable[..., None]], Callable[..., None]]:
     """Give a verb ``--config`` and a flag for every setting; it receives them merged, as its ``settings`` argument.
 
     A setting in a group has its dotted flag (``--optimizer.learning-rate``), and the short ones of the settings'
-    synonyms (``--learning-rate``). Dashes and underscores are the same.
+    synonyms (``--learning-rate``). Dashes and underscores are the same. ``load`` merges file and
+    flags in another way than `load_settings`.
     """
 
     def decorate(verb: Callable[..., None]) -> Callable[..., None]:
@@ -67,7 +70,8 @@ def configurable(settings: type[Settings]) -> Callable[[Callable[..., None]], Ca
         def run(*args: Any, **kwargs: Any) -> None:
             given = dict(signature.bind(*args, **kwargs).arguments)
             overrides = {path: given.pop(name) for name, path in paths.items() if name in given}
-            merged = load_settings(settings, given.pop("config", None), overrides)
+            config = given.pop("config", None)
+            merged = load(config, overrides) if load is not None else load_settings(settings, config, overrides)
             call = own.bind_partial()
             call.arguments.update({name: given[name] for name in own.parameters if name in given})
             call.arguments["settings"] = merged
@@ -86,12 +90,12 @@ def _flag(settings: type[Settings], path: str, field: FieldInfo) -> inspect.Para
     names = [path, *(short for short, target in synonyms.items() if target == path)]
     group, _, _ = path.rpartition(".")
     default = field.get_default(call_default_factory=True)
-    shown = "" if default is None or default == "" else f" [default: {_spell(default)}]"
+    shown = "" if default in (None, "", ()) else f" [default: {_spell(default)}]"
     parameter = Parameter(
         name=[f"--{name.replace('_', '-')}" for name in names],
         help=f"{field.description or ''}{shown}",
         group=Group((group or "settings").capitalize(), sort_key=2 if group else 1),
-        negative=None if field.annotation is bool else (),
+        negative=None if field.annotation in (bool, bool | None) else (),
     )
     # The default is always None here: what the user did not give must not hide what the file says.
     annotated: Any = Annotated  # made at run time: nothing for a type checker to read

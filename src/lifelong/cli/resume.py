@@ -7,7 +7,8 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
-from lifelong.cli.common import AsJson, emit
+from lifelong.cli.common import AsJson
+from lifelong.cli.run_view import show_run
 
 
 def resume(
@@ -16,6 +17,10 @@ def resume(
     as_json: AsJson = False,
 ) -> None:
     """Go on exactly where an interrupted run stopped, with the settings that it was started with."""
+    from lifelong.settings.load import load_settings
+    from lifelong.settings.train import TrainSettings
     from lifelong.train.run import resume as go_on
 
-    emit(go_on(run).to_dict(), as_json=as_json)
+    result = go_on(run)
+    settings = load_settings(TrainSettings, result.run / "resolved_settings.yaml")
+    show_run(result, plots=settings.tracking.plots, as_json=as_json)

@@ -7,11 +7,13 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
-from lifelong.cli.common import AsJson, DryRun, configurable, emit
+from lifelong.cli.common import AsJson, DryRun, configurable
+from lifelong.cli.run_view import show_run
+from lifelong.settings.profiles import load_train_settings
 from lifelong.settings.train import TrainSettings
 
 
-@configurable(TrainSettings)
+@configurable(TrainSettings, load_train_settings)
 def train(
     *,
     data: Annotated[
@@ -48,4 +50,4 @@ def train(
     result = run(
         data or [], out, settings, tokenizer=tokenizer, base=base, fresh=fresh, onnx=onnx_output, dry_run=dry_run
     )
-    emit(result.to_dict(), as_json=as_json)
+    show_run(result, plots=settings.tracking.plots and not dry_run, as_json=as_json)

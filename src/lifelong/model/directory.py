@@ -81,15 +81,21 @@ def is_model_directory(path: Path | str) -> bool:
 
 
 def find_model(path: Path) -> Path:
-    """Return the directory with weights that ``path`` stands for: a model directory, a run (its final, then its newest
-    checkpoint), or a checkpoint.
+    """Return the directory with weights that ``path`` stands for: a model directory, a checkpoint, or a run.
+
+    Of a run it is the best, then the final model, then the newest checkpoint.
 
     Raises:
         LifelongError: there is none; names the file that lacks.
     """
     if not path.exists():
         raise LifelongError("no such model directory", where=str(path), fix="`lifelong train` makes one.")
-    for candidate in (path, *sorted((path / "checkpoints").glob("step-*"), reverse=True)):
+    for candidate in (
+        path,
+        path / "best",
+        path / "final",
+        *sorted((path / "checkpoints").glob("step-*"), reverse=True),
+    ):
         if is_model_directory(candidate):
             return candidate
     missing = CONFIG if not (path / CONFIG).is_file() else WEIGHTS

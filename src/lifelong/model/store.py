@@ -18,7 +18,16 @@ from pathlib import Path
 from typing import Any
 
 from lifelong.errors import LifelongError
-from lifelong.files import disk_error, fsync_directory, read_json, sha256_file, write_json, write_text, writer_lock
+from lifelong.files import (
+    disk_error,
+    fsync_directory,
+    link_file,
+    read_json,
+    sha256_file,
+    write_json,
+    write_text,
+    writer_lock,
+)
 
 HOME = "lifelong"
 STATE, HISTORY = f"{HOME}/state.json", f"{HOME}/history.jsonl"
@@ -155,7 +164,7 @@ class ModelStore:
         if not target.exists():
             target.parent.mkdir(parents=True, exist_ok=True)
             if keep:
-                _link(path, target)
+                link_file(path, target)
             else:
                 with path.open("rb") as handle:
                     os.fsync(handle.fileno())
@@ -181,7 +190,7 @@ class ModelStore:
             target.parent.mkdir(parents=True, exist_ok=True)
             temporary = target.with_name(f".{target.name}.tmp")
             temporary.unlink(missing_ok=True)
-            _link(self._object(facts["sha256"]), temporary)
+            link_file(self._object(facts["sha256"]), temporary)
             temporary.replace(target)
         for name in old.keys() - new.keys():
             target = self.root / name
@@ -204,10 +213,3 @@ class ModelStore:
 
 def _matches(name: str, patterns: tuple[str, ...]) -> bool:
     return any(name == pattern or (pattern.endswith("/") and name.startswith(pattern)) for pattern in patterns)
-
-
-def _link(source: Path, target: Path) -> None:
-    try:
-        os.link(source, target)
-    except OSError:
-        shutil.copy2(source, target)

@@ -21,17 +21,17 @@ from lifelong.evaluate.matrix import NOTICEABLE, Matrix
 from lifelong.files import write_bytes
 from lifelong.report.series import points, short, smooth, thin, view_limits
 
-_INK, _SOFT, _LINE, _ACCENT, _PALE, _HELD = "#1c2128", "#636a75", "#e3e0d8", "#0e6f76", "#9cc9cb", "#b4690e"
+INK, SOFT, LINE, ACCENT, PALE, HELD = "#1c2128", "#636a75", "#e3e0d8", "#0e6f76", "#9cc9cb", "#b4690e"
 _BETTER, _WORSE, _FULL_COLOUR = "#2f9c91", "#e0654a", 0.4
-_STYLE: Any = {
+STYLE: Any = {
     "font.family": "sans-serif",
     "font.sans-serif": ["Inter", "Helvetica Neue", "Segoe UI", "Roboto", "Liberation Sans", "Arial", "DejaVu Sans"],
     "font.size": 11,
-    "text.color": _INK,
-    "axes.edgecolor": _LINE,
-    "axes.labelcolor": _SOFT,
-    "xtick.color": _SOFT,
-    "ytick.color": _SOFT,
+    "text.color": INK,
+    "axes.edgecolor": LINE,
+    "axes.labelcolor": SOFT,
+    "xtick.color": SOFT,
+    "ytick.color": SOFT,
     "axes.spines.top": False,
     "axes.spines.right": False,
     "text.parse_math": False,  # a name with dollar signs is a name
@@ -53,26 +53,26 @@ def loss_curves(metrics: Sequence[Mapping[str, Any]], out: Path, *, title: str =
         raise LifelongError("the metrics hold no finite loss to draw", fix="Look at metrics.jsonl of the run.")
     held_out = points(metrics, "gate_bits_per_byte") if key == "bits_per_byte" else []
     rates = points(metrics, "lr")
-    with matplotlib.rc_context(_STYLE):
+    with matplotlib.rc_context(STYLE):
         heights = [4, 1] if rates else [1]
         figure = Figure(figsize=(8, 4.6), layout="constrained")
         axes = figure.subplots(len(heights), 1, sharex=True, squeeze=False, height_ratios=heights)
         upper = axes[0][0]
         pale = thin(raw, 600)
         trained = smooth(pale)
-        upper.plot(*zip(*pale, strict=True), color=_PALE, linewidth=0.8, alpha=0.8)
-        upper.plot(*zip(*trained, strict=True), color=_ACCENT, linewidth=2)
-        _end_label(upper, trained[-1], "training", _ACCENT, above=not held_out or trained[-1][1] >= held_out[-1][1])
+        upper.plot(*zip(*pale, strict=True), color=PALE, linewidth=0.8, alpha=0.8)
+        upper.plot(*zip(*trained, strict=True), color=ACCENT, linewidth=2)
+        end_label(upper, trained[-1], "training", ACCENT, above=not held_out or trained[-1][1] >= held_out[-1][1])
         if held_out:
-            upper.plot(*zip(*held_out, strict=True), color=_HELD, linewidth=1.5, marker="o", markersize=4)
-            _end_label(upper, held_out[-1], "held out", _HELD, above=held_out[-1][1] > trained[-1][1])
+            upper.plot(*zip(*held_out, strict=True), color=HELD, linewidth=1.5, marker="o", markersize=4)
+            end_label(upper, held_out[-1], "held out", HELD, above=held_out[-1][1] > trained[-1][1])
         upper.set_ylim(*view_limits(pale, trained, held_out))
         upper.set_ylabel(unit)
-        upper.grid(axis="y", color=_LINE, linewidth=0.8)
+        upper.grid(axis="y", color=LINE, linewidth=0.8)
         if title:
             upper.set_title(title, loc="left", fontweight="bold", fontsize=13, pad=12)
         if rates:
-            axes[1][0].fill_between(*zip(*thin(rates, 600), strict=True), color=_LINE, linewidth=0)
+            axes[1][0].fill_between(*zip(*thin(rates, 600), strict=True), color=LINE, linewidth=0)
             axes[1][0].set_ylim(bottom=0)
             axes[1][0].set_ylabel("learning\nrate")
             axes[1][0].yaxis.set_major_formatter(lambda value, _: short(value))
@@ -81,7 +81,7 @@ def loss_curves(metrics: Sequence[Mapping[str, Any]], out: Path, *, title: str =
             axis.set_axisbelow(True)
         axes[-1][0].set_xlabel("step")
         axes[-1][0].xaxis.set_major_formatter(lambda value, _: short(value))
-        _save(figure, out)
+        save(figure, out)
 
 
 def matrix_picture(
@@ -104,7 +104,7 @@ def matrix_picture(
     panels = [matrix] if beside is None else [matrix, beside]
     columns, rows = max(len(one.domains) for one in panels), max(len(one.sessions) for one in panels)
     width = len(panels) * (1.25 * columns + 0.5) + 0.9
-    with matplotlib.rc_context(_STYLE):
+    with matplotlib.rc_context(STYLE):
         figure = Figure(figsize=(max(width, 4.2), 0.82 * rows + 1.75), layout="constrained")
         axes = figure.subplots(1, len(panels), squeeze=False)
         for index, (one, axis) in enumerate(zip(panels, axes[0], strict=True)):
@@ -120,9 +120,9 @@ def matrix_picture(
             x=0.02,
             ha="left",
             fontsize=8.5,
-            color=_SOFT,
+            color=SOFT,
         )
-        _save(figure, out)
+        save(figure, out)
 
 
 def _panel(axis: Axes, matrix: Matrix, label: str, *, rows_labelled: bool) -> None:
@@ -142,7 +142,7 @@ def _panel(axis: Axes, matrix: Matrix, label: str, *, rows_labelled: bool) -> No
                     0.84,
                     boxstyle="round,pad=0,rounding_size=0.07",
                     facecolor=face,
-                    edgecolor=_INK if taught else face,
+                    edgecolor=INK if taught else face,
                     linewidth=1.6 if taught else 0,
                 )
             )
@@ -168,10 +168,11 @@ def _panel(axis: Axes, matrix: Matrix, label: str, *, rows_labelled: bool) -> No
     for spine in axis.spines.values():
         spine.set_visible(False)
     if label:
-        axis.set_title(label, fontsize=12, fontweight="bold", color=_ACCENT if rows_labelled else _SOFT, pad=10)
+        axis.set_title(label, fontsize=12, fontweight="bold", color=ACCENT if rows_labelled else SOFT, pad=10)
 
 
-def _end_label(axis: Axes, end: tuple[float, float], name: str, colour: str, *, above: bool) -> None:
+def end_label(axis: Axes, end: tuple[float, float], name: str, colour: str, *, above: bool) -> None:
+    """Write a curve's name and last value at its end."""
     axis.annotate(
         f"{name} {end[1]:.2f}",
         end,
@@ -184,7 +185,8 @@ def _end_label(axis: Axes, end: tuple[float, float], name: str, colour: str, *, 
     )
 
 
-def _save(figure: Figure, out: Path) -> None:
+def save(figure: Figure, out: Path) -> None:
+    """Write a figure as PNG."""
     buffer = io.BytesIO()
     # No time or version in the file: the same numbers give the same bytes.
     figure.savefig(

@@ -27,13 +27,17 @@ class Settings(BaseModel):
         except ValidationError as error:
             raise LifelongError("\n  ".join(_explain(cls, item) for item in error.errors()), where=where) from None
 
-    def to_yaml(self, path: Path) -> None:
-        """Write these settings so that ``--config`` on the file reproduces them."""
+    def as_yaml(self) -> str:
+        """Return these settings as text that, in a file, ``--config`` reads back."""
         import yaml
 
+        return yaml.safe_dump(self.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
+
+    def to_yaml(self, path: Path) -> None:
+        """Write these settings so that ``--config`` on the file reproduces them."""
         from lifelong.files import write_text
 
-        write_text(path, yaml.safe_dump(self.model_dump(mode="json"), sort_keys=False, allow_unicode=True))
+        write_text(path, self.as_yaml())
 
 
 def _explain(cls: type[BaseModel], item: Any) -> str:

@@ -101,20 +101,27 @@ def _mark(node: yaml.MappingNode, path: Path, lines: dict[str, int], prefix: str
             _mark(value_node, path, lines, f"{key}.")
 
 
-def load_settings(cls: type[S], config: Path | str | None = None, overrides: Mapping[str, Any] | None = None) -> S:
-    """Merge defaults, a file and overrides, each over the one before.
+def load_settings(
+    cls: type[S],
+    config: Path | str | SettingsFile | None = None,
+    overrides: Mapping[str, Any] | None = None,
+    *,
+    beneath: Mapping[str, Any] | None = None,
+) -> S:
+    """Merge defaults, what lies ``beneath`` a file, the file and overrides, each over the one before.
 
     An override of one of several exclusive settings (``steps``) sets aside the others in the file (``epochs``).
 
     Args:
         cls: the settings to build.
-        config: a YAML or JSON file, or None.
+        config: a YAML or JSON file, read or yet to read, or None.
         overrides: dotted keys (``optimizer.learning_rate``) or synonyms, and their values.
+        beneath: the same, under the file: a profile's.
 
     Raises:
         LifelongError: an unknown key or a wrong value; names file and line, the key and the nearest known one.
     """
-    source = read_settings_file(Path(config)) if config is not None else None
+    source = read_settings_file(Path(config)) if isinstance(config, Path | str) else config
     from_file: dict[str, Any] = {}
     lines: dict[str, int] = {}
     if source is not None:
@@ -125,11 +132,15 @@ def load_settings(cls: type[S], config: Path | str | None = None, overrides: Map
                 raise LifelongError(f"setting '{key}' is given twice, once as '{given}'", where=source.where(given))
             from_file[key] = value
         source.lines = lines
+    below = {canonical(cls, key): value for key, value in walk(cls, beneath or {})}
     given_here = {canonical(cls, key): value for key, value in walk(cls, overrides or {})}
+    merged: dict[str, Any] = {}
     exclusive: tuple[str, ...] = getattr(cls, "exclusive", ())
-    if any(given_here.get(key) is not None for key in exclusive):
-        from_file = {key: value for key, value in from_file.items() if key not in exclusive}
-    return validate(cls, nest({**from_file, **given_here}), source, here=given_here.keys())
+    for layer in (below, from_file, given_here):
+        if any(layer.get(key) is not None for key in exclusive):
+            merged = {key: value for key, value in merged.items() if key not in exclusive}
+        merged.update(layer)
+    return validate(cls, nest(merged), source, here=given_here.keys() | (below.keys() - from_file.keys()))
 
 
 def validate(

@@ -9,6 +9,7 @@ from pydantic import BeforeValidator, Field
 from lifelong.settings.base import Settings
 from lifelong.settings.keys import FolderName, NamedSettings
 from lifelong.settings.mixing import MixSettings
+from lifelong.settings.watching import EarlyStoppingSettings, SamplesSettings, TrackingSettings
 
 
 def _switch(value: Any) -> Any:
@@ -69,6 +70,7 @@ class EvaluationSettings(Settings):
         description="Steps between measures (default: ten measures a run, or fewer that take a tenth of its time).",
     )
     max_bytes: int = Field(default=200_000, gt=0, description="Bytes of held-out text that are measured.")
+    generation: SamplesSettings = Field(default_factory=SamplesSettings)
 
 
 class CheckpointSettings(Settings):
@@ -76,6 +78,9 @@ class CheckpointSettings(Settings):
 
     every_minutes: float = Field(default=10.0, gt=0, description="Minutes between checkpoints.")
     keep: int = Field(default=2, ge=1, description="Checkpoints kept; older ones are removed.")
+    keep_epochs: int = Field(
+        default=10, ge=0, description="Models of single epochs kept (`epoch_N/`), the newest; 0: none are written."
+    )
 
 
 class TrainSettings(NamedSettings):
@@ -95,8 +100,14 @@ class TrainSettings(NamedSettings):
         "mix": "data.mix",
         "data.mix_pretrain": "data.mix",
         "data.val_pretrain_source": "data.validation",
+        "early_stopping_patience": "early_stopping.patience",
+        "early_stopping_min_delta": "early_stopping.min_delta",
+        "evaluation.generation.max_length": "evaluation.generation.max_tokens",
     }
 
+    profile: str | None = Field(
+        default=None, description="Named settings, beneath those of the file: a name of `lifelong profiles`."
+    )
     preset: str = Field(default="tiny", description="Shape of a new model: a name of `lifelong presets`, or a file.")
     phase: Literal["pretrain", "sft", "mlm"] = Field(
         default="pretrain",
@@ -121,3 +132,5 @@ class TrainSettings(NamedSettings):
     schedule: ScheduleSettings = Field(default_factory=ScheduleSettings)
     evaluation: EvaluationSettings = Field(default_factory=EvaluationSettings)
     checkpoint: CheckpointSettings = Field(default_factory=CheckpointSettings)
+    early_stopping: EarlyStoppingSettings = Field(default_factory=EarlyStoppingSettings)
+    tracking: TrackingSettings = Field(default_factory=TrackingSettings)

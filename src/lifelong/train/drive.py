@@ -14,6 +14,7 @@ from lifelong.errors import Interrupted
 from lifelong.evaluate.bits import Score
 from lifelong.model.transformer import Transformer
 from lifelong.tokens.loader import Loader
+from lifelong.train.around import Around
 from lifelong.train.checkpoint import prune, save_checkpoint
 from lifelong.train.folder import RunFolder
 from lifelong.train.interrupts import StopFlag
@@ -34,8 +35,11 @@ class Drive:
     write_model: Callable[[Path], None] | None = None
     checkpoint_minutes: float = 10.0
     keep: int = 2
-    # The last measurement.
+    around: Around | None = None
+    # The last measurement, the step at which the run ended, and the step whose weights the model has then.
     final: Score | None = None
+    ended_at: int = 0
+    ends_with: int = 0
 
     def steps(self, model: Transformer, loader: Loader, plan: Plan, stop: StopFlag, *, start: int = 0) -> float:
         """Train to the plan's end, or until ``stop`` is set, and return the seconds it took.
@@ -65,17 +69,20 @@ class Drive:
                     row["skipped"] = True
                     progress.note(f"step {step.step}: the loss is not a number; the step was left out")
                 last = step.step == plan.total_steps
-                if self.measure and (last or (self.measure_every and step.step % self.measure_every == 0)):
-                    held_out = self.final = self.measure()
-                    model.train()
-                    row["gate_loss"], row["gate_bits_per_byte"] = held_out.loss, held_out.bits_per_byte
+                self._between(model, row, last)
                 self.run.log(row)
+                if self.around is not None:
+                    self.around.logged(row)
                 shown.update(
                     done=step.step,
                     loss=smooth,
                     bits_per_byte=smooth / math.log(2) / self.bytes_per_token,
                     tokens_per_second=row["tokens_per_second"],
                 )
+                self.ended_at = self.ends_with = step.step
+                if self.around is not None and self.around.watch.exhausted:
+                    progress.note(f"step {step.step}: no improvement any more; stopping early")
+                    break
                 due = time.perf_counter() - saved > 60 * self.checkpoint_minutes
                 if self.write_model is not None and not last and (due or stop.requested):
                     self._save(model, plan, step.step)
@@ -84,8 +91,26 @@ class Drive:
                     raise self._interrupted(step.step, plan.total_steps)
         return time.perf_counter() - began
 
+    def _between(self, model: Transformer, row: dict[str, Any], last: bool) -> None:
+        """Do what is due after a step: save first, then measure."""
+        step, around = row["step"], self.around
+        if around is not None:
+            around.after_step(row)
+        due = last or (self.measure_every and step % self.measure_every == 0)
+        if not (due or (around is not None and around.measured_at(step))):
+            return
+        if self.measure is not None:
+            held_out = self.final = self.measure()
+            model.train()
+            row["gate_loss"], row["gate_bits_per_byte"] = held_out.loss, held_out.bits_per_byte
+        if around is not None:
+            around.after_measure(row, self.final)
+
     def _save(self, model: Transformer, plan: Plan, step: int) -> None:
-        save_checkpoint(self.run.checkpoints, step, model, plan.optimizers, self.write_model, {})
+        facts = {} if self.around is None else {"watch": self.around.watch.state()}
+        path = save_checkpoint(self.run.checkpoints, step, model, plan.optimizers, self.write_model, facts)
+        if self.around is not None:
+            self.around.keeper.latest(path)
         prune(self.run.checkpoints, self.keep)
 
     def _interrupted(self, step: int, total: int) -> Interrupted:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from lifelong.errors import LifelongError
-from lifelong.files import read_json, write_json
+from lifelong.files import read_json, write_json, write_text
 from lifelong.settings.base import Settings
 
 RUNS = "runs"
@@ -18,12 +18,15 @@ class RunFolder:
     """``runs/NNNN-name`` inside a model directory.
 
     Holds ``resolved_settings.yaml``, ``run.json`` (facts decided once: steps, precision, …), ``metrics.jsonl``,
-    ``cache/`` and ``checkpoints/``.
+    ``samples.jsonl``, ``run.log``, ``tensorboard/``, ``plots/``, ``cache/``, ``checkpoints/`` to go on from, and the
+    models ``epoch_N/``, ``best/``, ``latest/`` and ``final/``.
     """
 
     def __init__(self, path: Path) -> None:
         self.path = path
         self.metrics_file = path / "metrics.jsonl"
+        self.samples_file = path / "samples.jsonl"
+        self.log_file = path / "run.log"
         self.checkpoints = path / "checkpoints"
 
     @classmethod
@@ -74,14 +77,19 @@ class RunFolder:
 
     def metrics(self) -> list[dict[str, Any]]:
         """Return all measured rows; a half-written last line is left out."""
-        rows: list[dict[str, Any]] = []
-        if self.metrics_file.is_file():
-            for line in self.metrics_file.read_text(encoding="utf-8").splitlines(keepends=True):
-                if line.endswith("\n"):
-                    rows.append(json.loads(line))
-        return rows
+        return _rows(self.metrics_file)
 
     def rewind(self, step: int) -> None:
-        """Take away the rows after ``step``: the run goes on from there and measures them again."""
-        rows = [row for row in self.metrics() if row["step"] <= step]
-        self.metrics_file.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+        """Take away the rows and samples after ``step``: the run goes on from there and makes them again."""
+        for file in (self.metrics_file, self.samples_file):
+            if file.is_file():
+                rows = [row for row in _rows(file) if row["step"] <= step]
+                write_text(file, "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows))
+
+
+def _rows(file: Path) -> list[dict[str, Any]]:
+    if not file.is_file():
+        return []
+    # Not splitlines(): a sample may hold other characters that it takes for the end of a line.
+    lines = file.read_text(encoding="utf-8").split("\n")
+    return [json.loads(line) for line in lines[:-1]]

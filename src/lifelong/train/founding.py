@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from lifelong import progress
 from lifelong.evaluate.matrix import Matrix
-from lifelong.files import write_json
+from lifelong.files import link_file, write_json
 from lifelong.model.directory import GENERATION, fingerprint, model_card, write_model_files
 from lifelong.model.store import HOME, STATE, ModelStore
 from lifelong.model.transformer import Transformer
@@ -18,6 +19,7 @@ from lifelong.text.memory import ReplayMemory, write_slice
 from lifelong.tokens.base import Tokenizer
 from lifelong.train.start import Origin
 
+CAPACITY = 1000  # documents in a replay memory
 MEMORY, _SLICES = f"{HOME}/memory/examples.jsonl", f"{HOME}/domains"
 # Files that a model made elsewhere may have, and that would contradict those written here.
 _STALE = (
@@ -60,7 +62,7 @@ def commit_model(
     domain: str | None,
     event: dict[str, Any],
     matrix: Matrix | None = None,
-    capacity: int = 1000,
+    capacity: int = CAPACITY,
 ) -> int:
     """Make trained weights the state in force of the model directory ``out``; returns the generation's number.
 
@@ -72,34 +74,85 @@ def commit_model(
     if store.adopt():
         progress.note(f"What lay in {out} is kept as the first state of its history.")
     past = origin.past
-    known = ModelStore.open(past).state().get("domains", []) if past else []
-    domains = known if domain is None or domain in known else [*known, domain]
+    domains = _domains(origin, domain)
     with store.staging() as staged:
         write_model_files(model, tokenizer, staged)
         elsewhere = past is None or past.resolve() != out.resolve()
         if past and elsewhere and (past / _SLICES).is_dir():
             shutil.copytree(past / _SLICES, staged / _SLICES)
         facts = stage_domain(staged, past, corpus, domain, capacity=capacity)
-        state = {
-            "format": 1,
-            "base_fingerprint": fingerprint(model),
-            "domains": domains,
-            "active_adapter": None,
-            "peak_learning_rate": max(origin.learning_rate, origin.peak_learning_rate),
-            "memory": facts["memory"],
-            **({"pretrained": origin.pretrained} if origin.pretrained else {}),
-            **({"matrix": matrix.to_dict()} if matrix else {}),
-        }
-        write_state(staged, state)
-        card = {
-            "parameters": f"{model.config.parameters:,}",
-            "domains": ", ".join(domains),
-            "last event": event["event"],
-            **({"base": origin.pretrained} if origin.pretrained else {}),
-        }
-        (staged / "README.md").write_text(model_card(out.name, card), encoding="utf-8")
+        _stage_state(staged, model, origin, domains, facts["memory"], matrix)
+        _stage_card(staged, out.name, model, origin, domains, event["event"])
         gone = (f"{HOME}/adapters/", GENERATION, *_STALE, *((f"{_SLICES}/", MEMORY) if elsewhere else ()))
         return store.commit(staged, {**event, **facts}, remove=gone)
+
+
+class Beside:
+    """What stands beside the weights in every model that a run keeps: slices and replay memory, made once for all."""
+
+    def __init__(self, place: Path, corpus: Corpus, origin: Origin, domain: str) -> None:
+        self._place, self._corpus, self._domain = place, corpus, domain
+        self._memory: dict[str, int] | None = None
+        self.origin = origin
+        self.domains = _domains(origin, domain)
+
+    def put(self, into: Path) -> dict[str, int]:
+        """Link it into a directory; returns how many documents of each domain the memory holds."""
+        if self._memory is None:
+            shutil.rmtree(self._place, ignore_errors=True)
+            past = self.origin.past
+            if past and (past / _SLICES).is_dir():
+                shutil.copytree(past / _SLICES, self._place / _SLICES, copy_function=link_file)
+            facts = stage_domain(self._place, past, self._corpus, self._domain, capacity=CAPACITY)
+            self._memory = dict(facts["memory"])
+        shutil.copytree(self._place, into, copy_function=link_file, dirs_exist_ok=True)
+        return self._memory
+
+
+def write_whole_model(
+    place: Path, beside: Beside, model: Transformer, write_model: Callable[[Path], None], title: str
+) -> None:
+    """Write a model directory that stands on its own: weights, tokenizer, state, card, slices and replay memory."""
+    write_model(place)
+    memory = beside.put(place)
+    _stage_state(place, model, beside.origin, beside.domains, memory, None)
+    _stage_card(place, title, model, beside.origin, beside.domains, "train")
+
+
+def _domains(origin: Origin, domain: str | None) -> list[str]:
+    known: list[str] = ModelStore.open(origin.past).state().get("domains", []) if origin.past else []
+    return known if domain is None or domain in known else [*known, domain]
+
+
+def _stage_state(
+    staged: Path,
+    model: Transformer,
+    origin: Origin,
+    domains: list[str],
+    memory: dict[str, int],
+    matrix: Matrix | None,
+) -> None:
+    state = {
+        "format": 1,
+        "base_fingerprint": fingerprint(model),
+        "domains": domains,
+        "active_adapter": None,
+        "peak_learning_rate": max(origin.learning_rate, origin.peak_learning_rate),
+        "memory": memory,
+        **({"pretrained": origin.pretrained} if origin.pretrained else {}),
+        **({"matrix": matrix.to_dict()} if matrix else {}),
+    }
+    write_state(staged, state)
+
+
+def _stage_card(staged: Path, title: str, model: Transformer, origin: Origin, domains: list[str], event: str) -> None:
+    card = {
+        "parameters": f"{model.config.parameters:,}",
+        "domains": ", ".join(domains),
+        "last event": event,
+        **({"base": origin.pretrained} if origin.pretrained else {}),
+    }
+    (staged / "README.md").write_text(model_card(title, card), encoding="utf-8")
 
 
 def write_state(staged: Path, state: dict[str, Any]) -> None:

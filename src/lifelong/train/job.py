@@ -40,6 +40,10 @@ class TrainResult:
     before: Score | None
     after: Score | None
     peak_memory_bytes: int
+    early_stopped: bool = False
+    epochs_completed: int = 0
+    # The step whose weights were the best measured; with early stopping they are the model.
+    best_step: int | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain values, as ``--json`` prints them."""
@@ -54,6 +58,9 @@ class TrainResult:
             "before": self.before.to_dict() if self.before else None,
             "after": self.after.to_dict() if self.after else None,
             "peak_memory_bytes": self.peak_memory_bytes,
+            "early_stopped": self.early_stopped,
+            "epochs_completed": self.epochs_completed,
+            "best_step": self.best_step,
         }
 
 

@@ -135,14 +135,20 @@ def learning_rate(settings: OptimizerSettings) -> float:
     return 3e-3 if settings.name == "muon" else 3e-4
 
 
+def warmup_steps(settings: ScheduleSettings, total_steps: int) -> int:
+    """Return the steps of warming up: as set or 2% of the run, and half of the run at most."""
+    warmup = settings.warmup_steps if settings.warmup_steps is not None else max(1, round(0.02 * total_steps))
+    return min(warmup, max(1, total_steps // 2))
+
+
 def schedule(settings: ScheduleSettings, total_steps: int, peak: float) -> Callable[[int], float]:
     """Return the learning rate as a function of the step (0-based).
 
     ``wsd`` warms up, stays, and falls linearly over the last ``decay_fraction`` (Hu et al. 2024, arXiv:2404.06395).
+    ``cosine`` (Loshchilov and Hutter 2017, arXiv:1608.03983) and ``linear`` fall from the end of the warm-up on, as
+    ``wsd`` to ``min_lr``, which is the peak at most; ``constant`` stays.
     """
-    warmup = settings.warmup_steps if settings.warmup_steps is not None else max(1, round(0.02 * total_steps))
-    warmup = min(warmup, max(1, total_steps // 2))
-    floor = settings.min_lr or 0.0
+    warmup, floor = warmup_steps(settings, total_steps), min(settings.min_lr or 0.0, peak)
 
     def rate(step: int) -> float:
         if step < warmup:

@@ -9,9 +9,12 @@ from collections.abc import Callable
 import torch
 
 from lifelong.device import has_compiler
+from lifelong.errors import LifelongError
 from lifelong.model.transformer import Transformer
+from lifelong.settings.train import ScheduleSettings, TrainSettings
 from lifelong.tokens.loader import Loader
 from lifelong.train.loop import Plan, train_steps
+from lifelong.train.optim import warmup_steps
 
 # Compiling the blocks costs 10 to 30 s on two cores and gains 5 to 10% (benchmarks/training_speed.py).
 COMPILE_PAYS_SECONDS = 600.0
@@ -50,9 +53,59 @@ def measures_in(run_seconds: float, measure_seconds: float) -> int:
     return min(_MEASURES, int(_MEASURING * run_seconds / measure_seconds)) if measure_seconds else _MEASURES
 
 
+def measure_every(settings: TrainSettings, steps: int, measures: int) -> int:
+    """Return the steps between two measures; 0 for none on the way but those at the ends of epochs.
+
+    Where a run counted in epochs may stop early, it is measured after every epoch, so that patience counts epochs.
+    """
+    if settings.evaluation.every_steps is not None:
+        return settings.evaluation.every_steps
+    if settings.early_stopping.on:
+        return 0 if settings.epochs is not None else max(1, steps // (measures or 10))
+    return max(1, steps // measures) if measures else 0
+
+
+def check_around(settings: TrainSettings, *, has_gate: bool) -> None:
+    """Check that what is to happen around the steps can happen.
+
+    Raises:
+        LifelongError: held-out loss is to be watched, and there is no held-out text; or samples are wanted of a model
+            that writes none.
+    """
+    watched = settings.early_stopping
+    if watched.on and watched.metric == "val_loss" and not has_gate:
+        raise LifelongError(
+            "early stopping watches the loss on held-out text, and there is none",
+            where="early_stopping.metric",
+            fix="Use --early-stopping.metric train_loss, or give more text.",
+        )
+    if settings.evaluation.generation.on and settings.phase == "mlm":
+        raise LifelongError(
+            "a masked model fills gaps and writes no samples",
+            where="evaluation.generation",
+            fix="Leave the prompts out, or set enabled: false.",
+        )
+
+
 def steps_of(epochs: float, rows_per_epoch: float, rows_per_step: int) -> int:
     """Return the optimizer steps of ``epochs`` passes, a started step counting whole."""
     return max(1, math.ceil(epochs * rows_per_epoch / rows_per_step))
+
+
+def schedule_notes(settings: ScheduleSettings, total_steps: int, peak: float) -> list[str]:
+    """Return what of a schedule does not fit the run, and what is done instead."""
+    notes = []
+    warmup = warmup_steps(settings, total_steps)
+    if settings.warmup_steps is not None and warmup < settings.warmup_steps:
+        notes.append(
+            f"the warm-up of {settings.warmup_steps:,} steps is capped at {warmup:,}, half of this run of "
+            f"{total_steps:,} steps"
+        )
+    if settings.min_lr and settings.kind == "constant":
+        notes.append("min_lr has no effect: a constant learning rate does not fall")
+    elif settings.min_lr is not None and settings.min_lr > peak:
+        notes.append(f"min_lr {settings.min_lr:g} is above the peak learning rate: the rate stays at {peak:g}")
+    return notes
 
 
 def compile_blocks(model: Transformer, choice: str, run_seconds: float) -> str:

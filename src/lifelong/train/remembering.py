@@ -67,7 +67,7 @@ def measure_known(
     slices = {**slices, **{domain: documents for domain, documents in own.items() if domain not in slices}}
     known = _matrix(origin) if before else None
     last = dict(zip(known.domains, known.bpb[-1], strict=True)) if known else {}
-    wanted = {domain: texts for domain, texts in slices.items() if len(texts) and last.get(domain) is None}
+    wanted = {domain: held for domain, held in slices.items() if len(held) and last.get(domain) is None}
     found = {}
     with progress.task("Measuring what it knows", total=len(wanted)) as shown:
         for number, (domain, texts) in enumerate(wanted.items(), start=1):

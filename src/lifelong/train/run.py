@@ -14,7 +14,7 @@ from lifelong.device import peak_memory_bytes, pick_device, pick_precision
 from lifelong.errors import Interrupted, LifelongError
 from lifelong.evaluate.bits import Score
 from lifelong.files import writer_lock
-from lifelong.model.directory import load_model, write_model_files
+from lifelong.model.directory import load_model, load_weights, write_model_files
 from lifelong.model.store import HOME
 from lifelong.settings.load import load_settings
 from lifelong.settings.train import TrainSettings
@@ -26,18 +26,29 @@ from lifelong.tokens.decoding import tokenizer_of
 from lifelong.tokens.loading import load_tokenizer
 from lifelong.tokens.mixture import NamedCache
 from lifelong.tokens.training import BESIDE, train_tokenizer
+from lifelong.train.around import Around, around
 from lifelong.train.cached import cache_text, corpus_of, open_caches, reopen_text
 from lifelong.train.checkpoint import newest_checkpoint, restore
 from lifelong.train.detection import detect, move_aside
 from lifelong.train.drive import Drive
 from lifelong.train.folder import RunFolder
+from lifelong.train.forecast import forecast
 from lifelong.train.founding import commit_model
 from lifelong.train.interrupts import graceful_interrupts
 from lifelong.train.job import Job, TrainResult, assemble
 from lifelong.train.loop import Plan
 from lifelong.train.masked import check_phase, new_model
 from lifelong.train.optim import learning_rate
-from lifelong.train.planning import compile_blocks, measure_step, measures_in, steps_in, steps_of
+from lifelong.train.planning import (
+    check_around,
+    compile_blocks,
+    measure_every,
+    measure_step,
+    measures_in,
+    schedule_notes,
+    steps_in,
+    steps_of,
+)
 from lifelong.train.remembering import measure_domains, next_matrix
 from lifelong.train.start import Origin, open_start
 
@@ -101,6 +112,7 @@ def train(
             stack.enter_context(writer_lock(out / HOME))
             place = out
         run = RunFolder.create(place, settings.phase, settings)
+        stack.enter_context(progress.log_to(run.log_file))
         if caches:
             corpus = corpus_of(caches, words, settings)
         else:
@@ -109,6 +121,8 @@ def train(
         job = assemble(out, run, settings, corpus, model, words, caches, precision, origin)
         steps, facts = _decide(job, data)
         if dry_run:
+            for line in forecast(job, steps):
+                progress.note(line)
             return TrainResult(out, run.path, model.config.parameters, steps, 0, 0.0, None, None, peak_memory_bytes())
         run.record(**facts, start=origin.to_dict(), domains_before=measure_domains(job, before=True))
         before = job.measure() if len(corpus.gate) else None
@@ -135,7 +149,7 @@ def resume(run: Path) -> TrainResult:
         raise LifelongError("the run has no checkpoint to go on from", where=str(folder.path), fix="Train again.")
     out = folder.path.parent.parent
     torch.set_num_threads(facts["threads"])
-    with writer_lock(out / HOME):
+    with writer_lock(out / HOME), progress.log_to(folder.log_file):
         model, words = load_model(checkpoint, device=facts["device"], adapter=None)
         caches = open_caches(facts["data"], settings)
         if caches:
@@ -150,10 +164,11 @@ def resume(run: Path) -> TrainResult:
         if facts["compile"].startswith("on"):
             compile_blocks(model, "on", 0.0)
         plan = job.plan(facts["steps"])
-        step = restore(checkpoint, model, plan.optimizers)["step"]
+        saved = restore(checkpoint, model, plan.optimizers)
+        step = saved["step"]
         folder.rewind(step)
         progress.note(f"Going on at step {step} of {facts['steps']}.")
-        return _drive(job, plan, start=step, before=None)
+        return _drive(job, plan, start=step, before=None, watched=saved.get("watch"))
 
 
 def _read(data: list[str], settings: TrainSettings) -> Corpus:
@@ -191,11 +206,14 @@ def _decide(job: Job, data: list[str]) -> tuple[int, dict[str, Any]]:
         assert settings.epochs is not None  # settings fill it in
         steps = steps_of(settings.epochs, job.epoch_rows, rows)
     measures = measures_in(steps * seconds, per_measure)
+    check_around(settings, has_gate=bool(len(job.corpus.gate)))
     compiled = compile_blocks(job.model, settings.compile, steps * seconds)
     epochs = steps * rows / job.epoch_rows
     mixture = job.mix(steps)
     for line in [*mixture.lines(), *(f"note: {warning}" for warning in mixture.warnings)] if mixture else []:
         progress.note(line)
+    for line in schedule_notes(settings.schedule, steps, learning_rate(settings.optimizer)):
+        progress.note(f"note: {line}")
     config = job.model.config
     progress.note(
         f"{config.parameters:,} parameters, {steps} steps of {rows} x {loader.sequence_length} tokens "
@@ -212,7 +230,7 @@ def _decide(job: Job, data: list[str]) -> tuple[int, dict[str, Any]]:
         "compile": compiled,
         "threads": torch.get_num_threads(),
         "step_seconds_estimate": seconds,
-        "measure_every": settings.evaluation.every_steps or (max(1, steps // measures) if measures else 0),
+        "measure_every": measure_every(settings, steps, measures),
         "parameters": config.parameters,
         "learning_rate": learning_rate(settings.optimizer),
         "bytes_per_token": job.bytes_per_token,
@@ -221,37 +239,66 @@ def _decide(job: Job, data: list[str]) -> tuple[int, dict[str, Any]]:
     return steps, facts
 
 
-def _drive(job: Job, plan: Plan, *, start: int, before: Score | None) -> TrainResult:
-    drive = Drive(
-        run=job.run,
-        label=_LABELS[job.settings.phase],
-        bytes_per_token=job.bytes_per_token,
-        measure=job.measure if len(job.corpus.gate) else None,
-        measure_every=job.run.facts["measure_every"],
-        write_model=lambda place: write_model_files(job.model, job.tokenizer, place),
-        checkpoint_minutes=job.settings.checkpoint.every_minutes,
-        keep=job.settings.checkpoint.keep,
-    )
-    with graceful_interrupts() as stop:
+def _drive(
+    job: Job, plan: Plan, *, start: int, before: Score | None, watched: dict[str, Any] | None = None
+) -> TrainResult:
+    def write_model(place: Path) -> None:
+        write_model_files(job.model, job.tokenizer, place)
+
+    with graceful_interrupts() as stop, around(job, write_model, plan.total_steps, start=start) as beside:
+        if watched is not None:
+            beside.watch.restore(watched)
+        drive = Drive(
+            run=job.run,
+            label=_LABELS[job.settings.phase],
+            bytes_per_token=job.bytes_per_token,
+            measure=job.measure if len(job.corpus.gate) else None,
+            measure_every=job.run.facts["measure_every"],
+            write_model=write_model,
+            checkpoint_minutes=job.settings.checkpoint.every_minutes,
+            keep=job.settings.checkpoint.keep,
+            around=beside,
+        )
         seconds = drive.steps(job.model, job.loader, plan, stop, start=start)
-        result = _finish(job, plan, seconds, before, drive.final)
+        after = _restore_best(job, beside, drive)
+        beside.keeper.final(drive.ends_with)
+        result = _finish(job, beside, drive.ended_at, seconds, before, after)
     if stop.requested:  # after the last step: what was left to do is done
         raise Interrupted("interrupted when the run had just ended; the model is written", where=str(job.out))
     return result
 
 
-def _finish(job: Job, plan: Plan, seconds: float, before: Score | None, after: Score | None) -> TrainResult:
+def _restore_best(job: Job, beside: Around, drive: Drive) -> Score | None:
+    """With early stopping, put the best weights back; returns the score of those that the run ends with."""
+    best = beside.watch.best_step
+    if not job.settings.early_stopping.on or best is None or best == drive.ended_at:
+        return drive.final
+    place = beside.keeper.whole_best(best)
+    if place is None:
+        return drive.final
+    drive.ends_with = best
+    progress.note(f"The weights of step {best}, the best, are the model.")
+    load_weights(job.model, place)
+    return job.measure() if drive.measure is not None else None
+
+
+def _finish(
+    job: Job, beside: Around, steps: int, seconds: float, before: Score | None, after: Score | None
+) -> TrainResult:
     rows = job.run.metrics()
     result = TrainResult(
         out=job.out,
         run=job.run.path,
         parameters=job.model.config.parameters,
-        steps=plan.total_steps,
+        steps=steps,
         tokens=sum(row["tokens"] for row in rows),
         seconds=seconds,
         before=before,
         after=after,
         peak_memory_bytes=peak_memory_bytes(),
+        early_stopped=beside.watch.exhausted,
+        epochs_completed=beside.epochs_completed(steps),
+        best_step=beside.watch.best_step,
     )
     matrix = next_matrix(job)
     event = {"event": "train", "phase": job.settings.phase, "domain": job.domain, **_event(result, job.origin)}
