@@ -1,6 +1,6 @@
 """At which share of its peak rate a model trained from nothing should be trained further.
 
-    python benchmarks/further_rate.py [--steps 600] [--further 200]
+    python benchmarks/further_rate.py [--steps 600] [--further 200] [--shares 0.1 0.2 0.3]
 
 A small model learns Python's reference topics; then, from the same weights, source code of the standard library at
 several shares of the peak rate. Printed for each: bits per byte of held-out code (what it learned) and of held-out
@@ -36,7 +36,12 @@ def measure(model: Path) -> dict[str, float]:
     """Return bits per byte of each domain's test slice."""
     network, tokenizer = load_model(model)
     slices = read_slices(model, ModelStore.open(model).state()["domains"], "test")
-    return {name: score(network, tokenizer, texts, max_bytes=60_000).bits_per_byte for name, texts in slices.items()}
+    return {name: score(network, tokenizer, texts, max_bytes=20_000).bits_per_byte for name, texts in slices.items()}
+
+
+def show(name: str, found: dict[str, float]) -> None:
+    """Print one line of the table."""
+    print(f"{name:>7} {found['topics']:8.3f} {found.get('code', float('nan')):8.3f}", flush=True)
 
 
 def main() -> None:
@@ -44,6 +49,7 @@ def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("--steps", type=int, default=600)
     parser.add_argument("--further", type=int, default=200)
+    parser.add_argument("--shares", type=float, nargs="+", default=SHARES)
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         place = Path(folder)
@@ -56,17 +62,15 @@ def main() -> None:
         quick = {"preset": str(place / "preset.yaml"), "batch_size": 8, "evaluation": {"max_bytes": 10_000}}
         settings = TrainSettings.build({**quick, "steps": options.steps, "domain": "topics"})
         train([str(place / "topics.txt")], place / "start", settings)
-        rows = [("start", measure(place / "start"))]
-        for share in SHARES:
+        print(f"{'share':>7} {'topics':>8} {'code':>8}")
+        show("start", measure(place / "start"))
+        for share in options.shares:
             out = place / f"at-{share}"
             shutil.copytree(place / "start", out)
             rate = {"optimizer": {"learning_rate": 3e-3 * share}}
             further = TrainSettings.build({**quick, **rate, "steps": options.further, "domain": "code"})
             train([str(place / "code")], out, further)
-            rows.append((f"{share:g}", measure(out)))
-    print(f"{'share':>7} {'topics':>8} {'code':>8}")
-    for name, found in rows:
-        print(f"{name:>7} {found['topics']:8.3f} {found.get('code', float('nan')):8.3f}")
+            show(f"{share:g}", measure(out))
 
 
 if __name__ == "__main__":

@@ -62,10 +62,9 @@ def measure_known(
     domains = list(ModelStore.open(place).state().get("domains", [])) if place else []
     if place is None or not domains:
         return None
-    slices: dict[str, Sequence[Document]] = {
-        **own,
-        **{domain: texts for domain in domains if (texts := _frozen(place, domain))},
-    }
+    frozen: dict[str, Sequence[Document]] = {domain: _frozen(place, domain) for domain in domains}
+    slices = {domain: documents for domain, documents in frozen.items() if documents}
+    slices = {**slices, **{domain: documents for domain, documents in own.items() if domain not in slices}}
     known = _matrix(origin) if before else None
     last = dict(zip(known.domains, known.bpb[-1], strict=True)) if known else {}
     wanted = {domain: held for domain, held in slices.items() if len(held) and last.get(domain) is None}

@@ -25,7 +25,8 @@ from lifelong.train.optim import NEW_EMBEDDINGS, learning_rate
 
 # The usual rate of tuning a pretrained base, and a fifth of it when going on from there.
 BASE_RATE, FURTHER_RATE = 5e-5, 1e-5
-# A model trained from nothing here was trained at a rate some hundred times higher.
+# A model trained from nothing here was trained at a rate some hundred times higher. The share is the middle of the
+# usual 0.1 to 0.3, chosen without a figure so far: `benchmarks/further_rate.py` measures it.
 FURTHER_SHARE = 0.2
 # Pretrained models take rows far longer than the memory here.
 LONGEST = 1024
@@ -110,7 +111,7 @@ def choose_rate(optimizer: OptimizerSettings, origin: Origin) -> tuple[float, st
 
     A rate that is given wins. A pretrained base from elsewhere takes 5e-5, and 1e-5 when its training goes on. A model
     trained from nothing here would not move at such rates: it goes on at a share of the highest it was trained at
-    (``benchmarks/further_rate.py``).
+    (`FURTHER_SHARE`).
     """
     if optimizer.learning_rate is not None:
         return optimizer.learning_rate, "as given"
