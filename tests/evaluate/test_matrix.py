@@ -53,8 +53,6 @@ def test_cells_not_measured_are_left_out() -> None:
     late = Matrix(["base", "a", "b"], ["start", "a", "b"], [[2.0, None, None], [2.1, 2.5, None], [2.2, 2.7, 1.5]])
     assert late.bwt == pytest.approx(((2.0 - 2.2) + (2.5 - 2.7)) / 2)
     assert late.fwt is None
-    assert late.change_since_start(2, 1) == pytest.approx(2.7 / 2.5 - 1)
-    assert late.change_since_start(1, 1) is None
     unmeasured = Matrix(["a"], ["start", "x"], [[2.0], [None]])
     assert (unmeasured.average, unmeasured.bwt, unmeasured.forgetting) == (None, None, {"a": None})
 
@@ -63,7 +61,6 @@ def test_change_is_against_the_last_lesson_of_the_domain() -> None:
     twice = Matrix(["a"], ["start", "a", "b", "a", "b"], [[4.0], [2.0], [3.0], [1.5], [1.8]])
     changes = [twice.change(row, 0) for row in range(5)]
     assert changes == [None, *(pytest.approx(value) for value in (-0.5, 0.5, -0.25, 0.2))]
-    assert twice.change_since_start(4, 0) == pytest.approx(-0.55)
 
 
 def test_json_has_exactly_the_agreed_keys_and_comes_back() -> None:

@@ -99,15 +99,14 @@ class Matrix:
         At the row of the domain's own session this is what the session gained; in later rows, what was lost since.
         0.1 = ten percent more bits per byte = worse. None where there is nothing to compare with.
         """
-        name = self.domains[domain]
-        measured = [i for i in range(row) if self.bpb[i][domain] is not None]
-        taught = [i for i in measured if i and self.sessions[i] == name]
-        return self._relative(row, (taught or measured[:1])[-1], domain) if measured else None
+        before = self.row_before(row, domain)
+        return None if before is None else self._relative(row, before, domain)
 
-    def change_since_start(self, row: int, domain: int) -> float | None:
-        """Relative change of a cell against the first row where its domain was measured; None up to that row."""
-        first = next((i for i in range(row) if self.bpb[i][domain] is not None), None)
-        return None if first is None else self._relative(row, first, domain)
+    def row_before(self, row: int, domain: int) -> int | None:
+        """Return the row that `change` compares with."""
+        measured = [i for i in range(row) if self.bpb[i][domain] is not None]
+        taught = [i for i in measured if i and self.sessions[i] == self.domains[domain]]
+        return (taught or measured[:1])[-1] if measured else None
 
     def to_dict(self) -> dict[str, Any]:
         """Return what ``lifelong matrix --json`` prints."""

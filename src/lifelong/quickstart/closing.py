@@ -15,7 +15,7 @@ PROMPTS = {
 CAVEAT = (
     "A model of this size, trained for minutes, writes English that looks like a docstring and gets facts wrong. "
     "Knowing things takes far more text than this: the way there is a pretrained base (lifelong train --base MODEL; "
-    "Llama and Qwen3 directories so far, with the chat tokens of this tokenizer)."
+    "Llama and Qwen3 directories so far)."
 )
 _RUNS = {"pretrain": "Pretraining", "chat": "Chat tuning", "lesson": "The lesson"}
 

@@ -18,12 +18,12 @@ def matrix_section(matrix: Matrix, beside: Mapping[str, Matrix]) -> str:
     findings = "".join(f"<p>{sentence}</p>" for sentence in _findings(matrix, beside))
     chart = change_chart(_changes(matrix, beside))
     top = f'<div class="finding"><div class="words">{findings}</div><figure>{chart}'
-    top += "<figcaption>Change in bits per byte since the start, on held-out text. Left is better.</figcaption>"
+    top += "<figcaption>What the last session changed, in bits per byte on held-out text. Left is better.</figcaption>"
     top += "</figure></div>" if chart else ""
     tables = [_table(_OWN if beside else "", matrix), *(_table(name, other) for name, other in beside.items())]
     how = (
         "Each row is the model after one session, each column one domain's held-out text; the cell gives bits per byte "
-        "(lower is better) and the change since the first row that measured the domain. A ring marks the domain just "
+        "(lower is better) and the change since the domain was taught, or first measured. A ring marks the domain just "
         "taught. "
         "<b>Backward transfer</b>: what the domains gained (+) or lost (−) after they were learned; below zero is "
         "forgetting. <b>Forward transfer</b>: how much earlier sessions helped a domain before it was taught."
@@ -35,14 +35,14 @@ def matrix_section(matrix: Matrix, beside: Mapping[str, Matrix]) -> str:
 
 
 def _findings(matrix: Matrix, beside: Mapping[str, Matrix]) -> list[str]:
-    """Say in words what happened to each domain from the start to the last session."""
+    """Say in words what the last session did to each domain, against when it was taught or first measured."""
     last, sentences = len(matrix.sessions) - 1, []
     for j, domain in enumerate(matrix.domains):
-        change = matrix.change_since_start(last, j)
+        change = matrix.change(last, j)
         if change is None:
             continue
-        name, taught = f"<b>{esc(domain)}</b>", matrix.learned_at(j) > 0
-        first = next(value for row in matrix.bpb if (value := row[j]) is not None)
+        name, taught = f"<b>{esc(domain)}</b>", matrix.sessions[last] == domain
+        first = matrix.bpb[matrix.row_before(last, j) or 0][j]
         numbers = f"{first:.3f} → {matrix.bpb[last][j]:.3f}"
         if taught:
             less = "fewer" if change <= 0 else "more"
@@ -63,7 +63,7 @@ def _findings(matrix: Matrix, beside: Mapping[str, Matrix]) -> list[str]:
 def _final_change(matrix: Matrix, domain: str) -> float | None:
     if domain not in matrix.domains or not matrix.sessions:
         return None
-    return matrix.change_since_start(len(matrix.sessions) - 1, matrix.domains.index(domain))
+    return matrix.change(len(matrix.sessions) - 1, matrix.domains.index(domain))
 
 
 def _changes(matrix: Matrix, beside: Mapping[str, Matrix]) -> list[tuple[str, list[tuple[str, float]]]]:
@@ -92,7 +92,7 @@ def _cell(matrix: Matrix, i: int, j: int) -> str:
     value = matrix.bpb[i][j]
     if value is None:
         return '<td class="none">–</td>'
-    change = matrix.change_since_start(i, j)
+    change = matrix.change(i, j)
     taught = " taught" if i and matrix.sessions[i] == matrix.domains[j] else ""
     if change is None:
         return f'<td class="start{taught}">{value:.3f}</td>'

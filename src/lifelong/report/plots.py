@@ -91,7 +91,7 @@ def matrix_picture(
     beside: Matrix | None = None,
     labels: tuple[str, str] = ("lifelong", "naive fine-tuning"),
 ) -> None:
-    """Write a PNG of a matrix as a heat map: bits per byte, and the change since the first row, which gives the colour.
+    """Write a PNG of a matrix as a heat map: bits per byte, and the change, which gives the colour.
 
     ``beside`` is drawn as a second panel to compare with; ``labels`` name the two panels. A ring marks the domain that
     a session taught.
@@ -116,7 +116,8 @@ def matrix_picture(
             )
         figure.suptitle(title, x=0.02, ha="left", fontweight="bold", fontsize=13)
         figure.supxlabel(
-            "Lower is better. Colour and percentage: change since the first row.\nRing: the domain just taught.",
+            "Lower is better. Colour and percentage: change since taught,\n"
+            "or else first measured. Ring: the domain just taught.",
             x=0.02,
             ha="left",
             fontsize=8.5,
@@ -128,7 +129,7 @@ def matrix_picture(
 def _panel(axis: Axes, matrix: Matrix, label: str, *, rows_labelled: bool) -> None:
     for i in range(len(matrix.sessions)):
         for j, domain in enumerate(matrix.domains):
-            value, change = matrix.bpb[i][j], matrix.change_since_start(i, j)
+            value, change = matrix.bpb[i][j], matrix.change(i, j)
             strength = (
                 0.0 if change is None or abs(change) <= NOTICEABLE else min(1.0, 0.1 + abs(change) / _FULL_COLOUR)
             )
