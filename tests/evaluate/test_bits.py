@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from lifelong.errors import LifelongError
 from lifelong.evaluate.bits import Score, score, scored_bytes
-from lifelong.evaluate.windows import IGNORED, Scored, _windows, batches_of
+from lifelong.evaluate.windows import IGNORED, Scored, _batches, _windows
 from lifelong.model.transformer import Transformer
 from lifelong.text import Document
 from lifelong.tokens.tokenizer import BPETokenizer
@@ -179,6 +179,6 @@ def test_batches_stay_within_the_limit(sizes: list[int], limit: int) -> None:
         for size in sorted(sizes, reverse=True)
         for window in _windows(0, Scored([1] * (size + 1), [True] * (size + 1)), 30)
     ]
-    batches = batches_of(windows, limit)
+    batches = _batches(windows, limit)
     assert [window for batch in batches for window in batch] == windows
     assert all(len(batch) == 1 or len(batch) * len(batch[0].inputs) <= limit for batch in batches)

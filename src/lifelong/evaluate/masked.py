@@ -8,11 +8,10 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
-import torch
 
 from lifelong.errors import LifelongError
 from lifelong.evaluate.bits import Score, chosen_documents
-from lifelong.evaluate.windows import IGNORED, Tally, Window, batches_of, check_finite
+from lifelong.evaluate.windows import IGNORED, Window, tally_windows
 from lifelong.tokens.masking import Masking
 from lifelong.tokens.pieces import piece_bytes
 
@@ -47,35 +46,7 @@ def masked_score(
     windows = held_out_windows(model, tokenizer, chosen, sequence_length)
     if not windows:
         raise LifelongError("there is no text to evaluate on", fix="Give a source with at least one readable document.")
-    windows.sort(key=lambda window: -len(window.inputs))
-    batches = batches_of(windows, batch_tokens)
-    sums = [Tally() for _ in chosen]
-    device, was_training = next(model.parameters()).device, model.training
-    model.eval()
-    try:
-        for done, batch in enumerate(batches, start=1):
-            width = len(batch[0].inputs)
-            padding = [width - len(window.inputs) for window in batch]
-            inputs = [window.inputs + [0] * pad for window, pad in zip(batch, padding, strict=True)]
-            labels = [window.labels + [IGNORED] * pad for window, pad in zip(batch, padding, strict=True)]
-            # Padding is a segment of its own: here tokens look to the right, too.
-            segments = [[0] * (width - pad) + [-1] * pad for pad in padding] if any(padding) else None
-            losses, correct = model.token_losses(
-                torch.tensor(inputs, device=device),
-                torch.tensor(labels, device=device),
-                segment_ids=None if segments is None else torch.tensor(segments, device=device),
-            )
-            nats, hits = losses.cpu().double().sum(1).tolist(), correct.cpu().sum(1).tolist()
-            for window, loss, hit in zip(batch, nats, hits, strict=True):
-                mine = sums[window.owner]
-                mine.nats += loss
-                mine.correct += hit
-                mine.tokens += sum(label != IGNORED for label in window.labels)
-            if progress is not None:
-                progress(done, len(batches))
-    finally:
-        model.train(was_training)
-    check_finite(sums)
+    sums = tally_windows(model, windows, len(chosen), batch_tokens=batch_tokens, progress=progress)
     sizes = [0] * len(chosen)
     spelled: dict[int, int] = {}
     for window in windows:

@@ -64,18 +64,35 @@ def tally(
     """
     windows = [window for owner, item in enumerate(sequences) for window in _windows(owner, item, sequence_length)]
     model.config.require_causal("tell what comes next")
-    windows.sort(key=lambda window: -len(window.inputs))
-    batches = batches_of(windows, batch_tokens)
-    sums = [Tally() for _ in sequences]
+    return tally_windows(model, windows, len(sequences), batch_tokens=batch_tokens, progress=progress)
+
+
+def tally_windows(
+    model: Transformer,
+    windows: list[Window],
+    owners: int,
+    *,
+    batch_tokens: int = 4096,
+    progress: Progress | None = None,
+) -> list[Tally]:
+    """Return the sums over the labelled tokens of every owner's windows; see `tally`."""
+    batches = _batches(sorted(windows, key=lambda window: -len(window.inputs)), batch_tokens)
+    sums = [Tally() for _ in range(owners)]
     device, was_training = next(model.parameters()).device, model.training
     model.eval()
     try:
         for done, batch in enumerate(batches, start=1):
             width = len(batch[0].inputs)
-            inputs = [window.inputs + [0] * (width - len(window.inputs)) for window in batch]
-            labels = [window.labels + [IGNORED] * (width - len(window.labels)) for window in batch]
+            padding = [width - len(window.inputs) for window in batch]
+            inputs = [window.inputs + [0] * pad for window, pad in zip(batch, padding, strict=True)]
+            labels = [window.labels + [IGNORED] * pad for window, pad in zip(batch, padding, strict=True)]
+            # Where tokens look to the right, too, padding is a segment of its own.
+            apart = not model.config.causal and any(padding)
+            segments = [[0] * (width - pad) + [-1] * pad for pad in padding] if apart else None
             losses, correct = model.token_losses(
-                torch.tensor(inputs, device=device), torch.tensor(labels, device=device)
+                torch.tensor(inputs, device=device),
+                torch.tensor(labels, device=device),
+                segment_ids=None if segments is None else torch.tensor(segments, device=device),
             )
             # Sums in double precision, on the CPU: thousands of tokens, and some accelerators have no float64.
             nats, hits = losses.cpu().double().sum(1).tolist(), correct.cpu().sum(1).tolist()
@@ -88,11 +105,11 @@ def tally(
                 progress(done, len(batches))
     finally:
         model.train(was_training)
-    check_finite(sums)
+    _check_finite(sums)
     return sums
 
 
-def check_finite(sums: Sequence[Tally]) -> None:
+def _check_finite(sums: Sequence[Tally]) -> None:
     """Raise LifelongError where a loss is not a finite number."""
     if not all(math.isfinite(item.nats) for item in sums):
         raise LifelongError(
@@ -111,7 +128,7 @@ def _windows(owner: int, item: Scored, length: int) -> list[Window]:
     return found
 
 
-def batches_of(windows: Sequence[Window], batch_tokens: int) -> list[list[Window]]:
+def _batches(windows: Sequence[Window], batch_tokens: int) -> list[list[Window]]:
     """Group windows, longest first, so that rows times the longest row stay within ``batch_tokens``."""
     batches: list[list[Window]] = []
     for window in windows:

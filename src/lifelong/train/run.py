@@ -29,6 +29,7 @@ from lifelong.tokens.training import BESIDE, train_tokenizer
 from lifelong.train.around import Around, around
 from lifelong.train.cached import cache_text, corpus_of, open_caches, reopen_text
 from lifelong.train.checkpoint import newest_checkpoint, restore
+from lifelong.train.deciding import decide
 from lifelong.train.detection import detect, move_aside
 from lifelong.train.drive import Drive
 from lifelong.train.folder import RunFolder
@@ -38,17 +39,7 @@ from lifelong.train.interrupts import graceful_interrupts
 from lifelong.train.job import Job, TrainResult, assemble
 from lifelong.train.loop import Plan
 from lifelong.train.masked import check_phase, new_model
-from lifelong.train.optim import learning_rate
-from lifelong.train.planning import (
-    check_around,
-    compile_blocks,
-    measure_every,
-    measure_step,
-    measures_in,
-    schedule_notes,
-    steps_in,
-    steps_of,
-)
+from lifelong.train.planning import compile_blocks
 from lifelong.train.remembering import measure_domains, next_matrix
 from lifelong.train.start import Origin, open_start
 
@@ -119,7 +110,7 @@ def train(
             caches = cache_text(corpus.train, words, run.path / "cache")
         precision = pick_precision(device, settings.precision)
         job = assemble(out, run, settings, corpus, model, words, caches, precision, origin)
-        steps, facts = _decide(job, data)
+        steps, facts = decide(job, data)
         if dry_run:
             for line in forecast(job, steps):
                 progress.note(line)
@@ -187,56 +178,6 @@ def _new_words(caches: list[NamedCache], corpus: Corpus, data: list[str]) -> Tok
         return load_tokenizer(found[0])
     progress.note("No tokenizer was given: training one on this text.")
     return train_tokenizer(corpus.train)
-
-
-def _decide(job: Job, data: list[str]) -> tuple[int, dict[str, Any]]:
-    """Decide, once, how long the run is and how it computes; say it and return the facts to record."""
-    settings, loader = job.settings, job.loader
-    rows = settings.batch_size * settings.gradient_accumulation_steps
-    seconds = measure_step(job.model, loader, job.plan)
-    # Measuring the gate costs about a third of training on as much text.
-    measured = min(settings.evaluation.max_bytes, sum(document.bytes for document in job.corpus.gate))
-    per_measure = seconds / 3 * measured / job.bytes_per_token / (rows * loader.sequence_length)
-    if settings.steps is not None:
-        steps = settings.steps
-    elif settings.minutes is not None:
-        measures = measures_in(settings.minutes * 60, per_measure)
-        steps = steps_in(settings.minutes, seconds, per_measure * (measures + 1))
-    else:
-        assert settings.epochs is not None  # settings fill it in
-        steps = steps_of(settings.epochs, job.epoch_rows, rows)
-    measures = measures_in(steps * seconds, per_measure)
-    check_around(settings, has_gate=bool(len(job.corpus.gate)))
-    compiled = compile_blocks(job.model, settings.compile, steps * seconds)
-    epochs = steps * rows / job.epoch_rows
-    mixture = job.mix(steps)
-    for line in [*mixture.lines(), *(f"note: {warning}" for warning in mixture.warnings)] if mixture else []:
-        progress.note(line)
-    for line in schedule_notes(settings.schedule, steps, learning_rate(settings.optimizer)):
-        progress.note(f"note: {line}")
-    config = job.model.config
-    progress.note(
-        f"{config.parameters:,} parameters, {steps} steps of {rows} x {loader.sequence_length} tokens "
-        f"({epochs:.2f} epochs), about {steps * seconds / 60:.1f} minutes; "
-        f"{'bf16' if job.bf16 else 'fp32'}, compile {compiled}"
-    )
-    facts = {
-        "status": "running",
-        "data": data,
-        "steps": steps,
-        "epochs": epochs,
-        "device": str(job.model.model.embed_tokens.weight.device),
-        "precision": "bf16" if job.bf16 else "fp32",
-        "compile": compiled,
-        "threads": torch.get_num_threads(),
-        "step_seconds_estimate": seconds,
-        "measure_every": measure_every(settings, steps, measures),
-        "parameters": config.parameters,
-        "learning_rate": learning_rate(settings.optimizer),
-        "bytes_per_token": job.bytes_per_token,
-        "mixture": mixture.to_dict() if mixture else None,
-    }
-    return steps, facts
 
 
 def _drive(
