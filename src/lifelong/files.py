@@ -56,6 +56,15 @@ def _temporary_sibling(path: Path) -> Path:
     return path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}.tmp")
 
 
+def sweep_temporaries(folder: Path) -> None:
+    """Remove what a killed process had begun to write in ``folder``. Only for who holds the folder alone."""
+    for path in folder.glob(".*.tmp"):
+        if path.is_dir():
+            shutil.rmtree(path, ignore_errors=True)
+        else:
+            path.unlink(missing_ok=True)
+
+
 def disk_error(error: OSError, path: Path) -> LifelongError:
     """Turn a failed write into a message that says what is safe and what to do."""
     return LifelongError(

@@ -12,7 +12,7 @@ from typing import Any, BinaryIO
 import numpy as np
 import numpy.typing as npt
 
-from lifelong.files import disk_error, read_json, write_json
+from lifelong.files import disk_error, read_json, sweep_temporaries, write_json
 from lifelong.tokens.base import Tokenizer
 from lifelong.tokens.encoding import Encoded, id_type
 from lifelong.tokens.shards import FORMAT, CacheFacts, Fingerprint, ShardFacts
@@ -28,6 +28,7 @@ class ShardWriter:
         self.folder, self.tokenizer = folder, tokenizer
         self.dtype = id_type(tokenizer.vocab_size)
         self.capacity = max(1, shard_bytes // np.dtype(self.dtype).itemsize)
+        sweep_temporaries(folder)
         self.shards = [ShardFacts(**read_json(path)) for path in sorted(folder.glob("shard_*.json"))]
         names = {f"shard_{number:05d}" for number in range(len(self.shards))}
         for path in folder.glob("shard_*"):
