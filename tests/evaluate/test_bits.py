@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from lifelong.errors import LifelongError
 from lifelong.evaluate.bits import Score, score, scored_bytes
-from lifelong.evaluate.windows import IGNORED, Scored, _batches, _windows
+from lifelong.evaluate.windows import IGNORED, Scored, _batches, cut_windows
 from lifelong.model.transformer import Transformer
 from lifelong.text import Document
 from lifelong.tokens.tokenizer import BPETokenizer
@@ -164,7 +164,7 @@ def test_to_dict_is_plain_json(model: Transformer, tokenizer: BPETokenizer, docu
 @given(scored=st.lists(st.booleans(), min_size=1, max_size=60), length=st.integers(1, 20))
 def test_every_scored_token_is_a_label_once(scored: list[bool], length: int) -> None:
     ids = list(range(len(scored)))
-    windows = _windows(0, Scored(ids, scored), length)
+    windows = cut_windows(0, Scored(ids, scored), length)
     labels = [label for window in windows for label in window.labels if label != IGNORED]
     assert labels == [index for index in ids if index and scored[index]]
     for window in windows:
@@ -177,7 +177,7 @@ def test_batches_stay_within_the_limit(sizes: list[int], limit: int) -> None:
     windows = [
         window
         for size in sorted(sizes, reverse=True)
-        for window in _windows(0, Scored([1] * (size + 1), [True] * (size + 1)), 30)
+        for window in cut_windows(0, Scored([1] * (size + 1), [True] * (size + 1)), 30)
     ]
     batches = _batches(windows, limit)
     assert [window for batch in batches for window in batch] == windows

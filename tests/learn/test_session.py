@@ -58,7 +58,8 @@ def test_f07_a_lesson_with_replay_and_ewc_forgets_at_most_a_third_of_what_naive_
 
 def test_the_gate_undoes_a_lesson_that_forgets_and_the_model_is_as_it_was(model: Path, code_file: Path) -> None:
     before = visible(model)
-    result = teach(model, code_file, mode="full", replay_share=0, use_ewc=False, steps=NEW_STEPS)
+    wild = {"mode": "full", "replay_share": 0, "use_ewc": False, "learning_rate": 0.03}
+    result = teach(model, code_file, steps=NEW_STEPS, **wild)
     assert not result.accepted and any("forgotten" in reason for reason in result.decision.reasons)
     after = visible(model)
     record = "lifelong/sessions/0001-code.json"
@@ -68,12 +69,19 @@ def test_the_gate_undoes_a_lesson_that_forgets_and_the_model_is_as_it_was(model:
         read_matrix(model)
 
 
+def test_a_lesson_that_costs_an_old_domain_too_much_goes_back_a_part_of_its_way(model: Path, code_file: Path) -> None:
+    result = teach(model, code_file, mode="full", replay_share=0, use_ewc=False, steps=NEW_STEPS)
+    assert result.accepted and result.scale < 1
+    assert any("of its way was kept" in reason for reason in result.decision.reasons)
+    assert result.changes["manual"].relative < 0.02 and result.changes["code"].difference < 0
+
+
 def test_f08_two_lessons_leave_named_adapters_side_by_side_and_can_be_rolled_back(
     model: Path, code_file: Path, tmp_path: Path
 ) -> None:
     (tmp_path / "poem.txt").write_text("\n\n".join(f"Line {i}: the sea is {i} miles wide." for i in range(600)))
     start = visible(model)
-    teach(model, code_file, steps=10, accept=True)
+    teach(model, code_file, mode="adapter", steps=10, accept=True)
     after_first = visible(model)
     second = teach(model, tmp_path / "poem.txt", domain="sea", adapter_name="sailor", steps=10, accept=True)
     assert second.matrix.sessions == ["start", "code", "sea"] and second.matrix.domains == ["manual", "code", "sea"]
@@ -93,7 +101,7 @@ def test_f08_two_lessons_leave_named_adapters_side_by_side_and_can_be_rolled_bac
 
 def test_an_adapter_lesson_leaves_the_base_weights_alone(model: Path, code_file: Path) -> None:
     before = visible(model)["model.safetensors"]
-    teach(model, code_file, steps=3, accept=True)
+    teach(model, code_file, mode="adapter", steps=3, accept=True)
     assert visible(model)["model.safetensors"] == before
     assert ModelStore.open(model).damage() == []
 
@@ -115,7 +123,11 @@ def test_a_dry_run_changes_nothing(model: Path, code_file: Path, capsys: pytest.
 
 @pytest.mark.parametrize(
     ("choices", "message"),
-    [({"domain": "../evil"}, "it names a folder"), ({"lora_rank": 512}, "larger than layer")],
+    [
+        ({"domain": "../evil"}, "it names a folder"),
+        ({"mode": "adapter", "lora_rank": 512}, "larger than layer"),
+        ({"mode": "adapter", "adapter_name": "base"}, "cannot be an adapter's name"),
+    ],
 )
 def test_what_cannot_work_is_refused_and_the_model_untouched(
     choices: dict[str, object], message: str, model: Path, code_file: Path
@@ -126,7 +138,27 @@ def test_what_cannot_work_is_refused_and_the_model_untouched(
     assert visible(model) == before
 
 
-def test_another_rank_than_that_of_the_adapter_in_use_is_refused(model: Path, code_file: Path) -> None:
-    teach(model, code_file, steps=2, accept=True)
-    with pytest.raises(LifelongError, match="--lora-rank 8"):
-        teach(model, code_file, steps=2, lora_rank=4)
+def test_all_weights_do_not_move_beneath_adapters(model: Path, code_file: Path) -> None:
+    teach(model, code_file, mode="adapter", steps=2, accept=True)
+    with pytest.raises(LifelongError, match="lifelong consolidate"):
+        teach(model, code_file, domain="more", mode="full", steps=2)
+
+
+def test_a_domain_taught_again_gets_a_new_version_that_goes_on_from_the_last(model: Path, code_file: Path) -> None:
+    teach(model, code_file, mode="adapter", steps=20, accept=True)
+    with pytest.raises(LifelongError, match="taught all of it"):
+        teach(model, code_file, steps=2)
+    again = teach(model, code_file, again=True, steps=1, learning_rate=1e-9, accept=True)
+    assert ModelStore.open(model).adapters() == ["code", "code-2"]
+    alone = again.alone["code"]
+    assert alone["code-2"] == pytest.approx(alone["code"], abs=1e-3) and alone["code"] < alone["base"] - 0.1
+
+
+def test_importance_weighs_a_text_beside_its_replay(copy_of: Callable[[str], Path], code_file: Path) -> None:
+    """Four times as important: the same rows, and more of the new domain is learned from them."""
+    plain, four = (
+        teach(copy_of(name), code_file, mode="full", steps=40, importance=weight, use_ewc=False, accept=True)
+        for name, weight in (("plain", 1.0), ("four", 4.0))
+    )
+    assert four.matrix.bpb[-1][1] < plain.matrix.bpb[-1][1] - 0.01
+    assert lost(four, "manual") > lost(plain, "manual")

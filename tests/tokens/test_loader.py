@@ -28,6 +28,8 @@ _TOKENIZER = BPETokenizer(vocab_size=500).train([_SOURCE])
 class Numbered:
     """Rows that say which they are: source * 100000 + index."""
 
+    importance = 1.0
+
     def __init__(self, source: int, count: int, sequence_length: int = 4) -> None:
         self.source, self.count, self.sequence_length = source, count, sequence_length
 
@@ -229,3 +231,16 @@ def test_loader_refusals() -> None:
         Loader([(Numbered(0, 9), 0.0)], batch_size=4)
     with pytest.raises(LifelongError, match="different lengths"):
         Loader([(Numbered(0, 9), 1.0), (Numbered(1, 9, 8), 1.0)], batch_size=4)
+
+
+def test_importance_is_normalised_over_the_mixture_not_over_a_batch() -> None:
+    plain, dear = Numbered(0, 60), Numbered(1, 40)
+    assert Loader([(plain, 0.6), (dear, 0.4)], batch_size=4).batch(0).weights is None
+    dear.importance = 4.0
+    loader = Loader([(plain, 0.6), (dear, 0.4)], batch_size=4)
+    batches = [loader.batch(step) for step in range(250)]  # a block: its shares are exact
+    weights = np.concatenate([batch.weights.numpy() for batch in batches if batch.weights is not None])
+    sources = np.concatenate([batch.input_ids.numpy()[:, :1] // 100000 for batch in batches])
+    assert weights.shape == (1000, 1)
+    assert weights.mean() == pytest.approx(1.0)
+    assert np.unique(weights[sources == 1] / weights[sources == 0].max()) == pytest.approx([4.0])

@@ -56,6 +56,12 @@ def baselines(train: Iterable[Document], test: Sequence[Document], tokenizer: To
     }
 
 
+def compressed_bits(documents: Iterable[Document]) -> float | None:
+    """Return bits per byte of documents by ``zlib -9``; None where nothing in them counts."""
+    data = "\n".join(scored_text(document) for document in documents).encode("utf-8")
+    return 8 * len(zlib.compress(data, 9)) / len(data) if data else None
+
+
 def _xz(data: bytes) -> int:
     # The raw stream: the container's header and checksum say nothing about the text.
     # A window as large as the data gives the preset's result; its own 64 MiB window would take 700 MB of memory.

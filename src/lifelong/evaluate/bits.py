@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from lifelong.errors import LifelongError
 
 if TYPE_CHECKING:
-    from lifelong.evaluate.windows import Progress, Scored
+    from lifelong.evaluate.routing import Panel
+    from lifelong.evaluate.windows import Progress, Scored, Tally
     from lifelong.model.transformer import Transformer
     from lifelong.text import Document
     from lifelong.tokens.base import Tokenizer
 
-_LONGEST_DEFAULT = 512
+LONGEST_DEFAULT = 512
 
 
 @dataclass(frozen=True)
@@ -23,7 +24,6 @@ class Score:
     """What a model needed for a set of documents.
 
     ``nats`` is the summed cross-entropy over ``tokens`` predicted tokens, ``bytes`` the UTF-8 bytes they spell,
-    ``correct`` how many of them were the model's likeliest; ``documents`` holds (nats, bytes) of every document.
     """
 
     nats: float
@@ -31,6 +31,7 @@ class Score:
     bytes: int
     correct: int
     documents: tuple[tuple[float, int], ...]
+    experts: Mapping[str, Score] = field(default_factory=dict)
 
     @property
     def loss(self) -> float:
@@ -68,6 +69,7 @@ class Score:
 
     def to_dict(self) -> dict[str, Any]:
         """Return all measures as plain numbers, as ``lifelong evaluate --json`` prints them."""
+        experts = {name: alone.bits_per_byte for name, alone in self.experts.items()}
         return {
             "loss": self.loss,
             "perplexity": self.perplexity,
@@ -77,6 +79,7 @@ class Score:
             "tokens": self.tokens,
             "bytes": self.bytes,
             "documents": len(self.documents),
+            **({"experts": experts} if experts else {}),
         }
 
 
@@ -110,7 +113,8 @@ def score(
     the assistant's turns count: their contents and the token that ends each (so a model that does not stop pays for
     it), over the bytes of the contents. Documents in which nothing counts are left out.
 
-    A bidirectional model is measured on hidden tokens: see :func:`lifelong.evaluate.masked.masked_score`.
+    A model with several experts answers as :mod:`lifelong.evaluate.routing` says. A bidirectional one is measured on
+    hidden tokens: see :func:`lifelong.evaluate.masked.masked_score`.
 
     Args:
         model: the model; its training mode is restored afterwards.
@@ -125,9 +129,10 @@ def score(
     Raises:
         LifelongError: there is nothing to score, or the model's loss is not finite.
     """
+    from lifelong.evaluate.routing import Panel, read_experts
     from lifelong.evaluate.windows import tally
 
-    length = min(sequence_length or _LONGEST_DEFAULT, model.config.max_seq_len)
+    length = min(sequence_length or LONGEST_DEFAULT, model.config.max_seq_len)
     if not model.config.causal:
         from lifelong.evaluate.masked import masked_score
 
@@ -143,19 +148,35 @@ def score(
     chosen = chosen_documents(documents, max_bytes)
     if not chosen:
         raise LifelongError("there is no text to evaluate on", fix="Give a source with at least one readable document.")
-    sums = tally(
-        model,
-        _encode(tokenizer, [document for document, _ in chosen]),
-        sequence_length=length,
-        batch_tokens=batch_tokens,
-        progress=progress,
-    )
+    items, sizes = encode_documents(tokenizer, [document for document, _ in chosen]), [size for _, size in chosen]
+    if model.experts is None:
+        sums = tally(model, items, sequence_length=length, batch_tokens=batch_tokens, progress=progress)
+        return score_of(sums, sizes)
+    panel = Panel(items, length)
+    read_experts(model, panel, progress=progress)
+    return panel_score(panel, sizes)
+
+
+def panel_score(panel: Panel, sizes: Sequence[int]) -> Score:
+    """Return the score of a panel's experts together, with that of each alone beside it.
+
+    Args:
+        panel: documents that the experts have read.
+        sizes: the bytes that count in each document.
+    """
+    names = list(panel.readings)
+    alone = {name: score_of(panel.tallies([name]), sizes) for name in names} if len(names) > 1 else {}
+    return replace(score_of(panel.tallies(), sizes), experts=alone)
+
+
+def score_of(sums: Sequence[Tally], sizes: Sequence[int]) -> Score:
+    """Return the score of documents with these sums and bytes."""
     return Score(
         nats=math.fsum(item.nats for item in sums),
         tokens=sum(item.tokens for item in sums),
-        bytes=sum(size for _, size in chosen),
+        bytes=sum(sizes),
         correct=sum(item.correct for item in sums),
-        documents=tuple((item.nats, size) for item, (_, size) in zip(sums, chosen, strict=True)),
+        documents=tuple((item.nats, size) for item, size in zip(sums, sizes, strict=True)),
     )
 
 
@@ -174,7 +195,8 @@ def chosen_documents(documents: Sequence[Document], max_bytes: int | None) -> li
     return chosen
 
 
-def _encode(tokenizer: Tokenizer, documents: Sequence[Document]) -> list[Scored]:
+def encode_documents(tokenizer: Tokenizer, documents: Sequence[Document]) -> list[Scored]:
+    """Return the token ids of each document, and which of them count."""
     from lifelong.evaluate.windows import Scored
 
     texts = iter(tokenizer.encode_batch([document.text for document in documents if document.messages is None]))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -12,6 +12,8 @@ import torch
 from lifelong.errors import LifelongError
 
 if TYPE_CHECKING:
+    from torch import Tensor
+
     from lifelong.model.transformer import Transformer
 
 IGNORED = -100
@@ -37,11 +39,15 @@ class Tally:
 
 @dataclass(frozen=True, slots=True)
 class Window:
-    """What a model reads of sequence number ``owner`` at once, and the label of every position."""
+    """What a model reads of sequence number ``owner`` at once, and the label of every position.
+
+    ``start`` is the place of the first input in the sequence.
+    """
 
     owner: int
     inputs: list[int]
     labels: list[int]
+    start: int = 0
 
 
 def tally(
@@ -57,12 +63,19 @@ def tally(
     A sequence longer than ``sequence_length`` is cut into windows that do not overlap: the context restarts, and the
     first token of a window is predicted from the last of the window before, which is its only context. Windows of
     like length share a batch of at most ``batch_tokens`` positions; padding stands on the right, where a causal model
-    cannot see it. ``progress(done, total)`` counts batches.
+    cannot see it. ``progress(done, total)`` counts batches. A model with several experts answers as
+    :mod:`lifelong.evaluate.routing` says.
 
     Raises:
         LifelongError: the model answers with a loss that is not a finite number.
     """
-    windows = [window for owner, item in enumerate(sequences) for window in _windows(owner, item, sequence_length)]
+    if model.experts is not None:
+        from lifelong.evaluate.routing import Panel, read_experts
+
+        panel = Panel(sequences, sequence_length)
+        read_experts(model, panel, progress=progress)
+        return panel.tallies()
+    windows = [window for owner, item in enumerate(sequences) for window in cut_windows(owner, item, sequence_length)]
     model.config.require_causal("tell what comes next")
     return tally_windows(model, windows, len(sequences), batch_tokens=batch_tokens, progress=progress)
 
@@ -76,8 +89,21 @@ def tally_windows(
     progress: Progress | None = None,
 ) -> list[Tally]:
     """Return the sums over the labelled tokens of every owner's windows; see `tally`."""
-    batches = _batches(sorted(windows, key=lambda window: -len(window.inputs)), batch_tokens)
     sums = [Tally() for _ in range(owners)]
+    for window, losses, correct in read_windows(model, windows, batch_tokens=batch_tokens, progress=progress):
+        mine = sums[window.owner]
+        mine.nats += float(losses.sum())
+        mine.correct += int(correct.sum())
+        mine.tokens += sum(label != IGNORED for label in window.labels)
+    _check_finite(sums)
+    return sums
+
+
+def read_windows(
+    model: Transformer, windows: list[Window], *, batch_tokens: int = 4096, progress: Progress | None = None
+) -> Iterator[tuple[Window, Tensor, Tensor]]:
+    """Yield every window with the loss of each label (nats, double precision, 0 where ignored) and its top-1 hits."""
+    batches = _batches(sorted(windows, key=lambda window: -len(window.inputs)), batch_tokens)
     device, was_training = next(model.parameters()).device, model.training
     model.eval()
     try:
@@ -94,19 +120,14 @@ def tally_windows(
                 torch.tensor(labels, device=device),
                 segment_ids=None if segments is None else torch.tensor(segments, device=device),
             )
-            # Sums in double precision, on the CPU: thousands of tokens, and some accelerators have no float64.
-            nats, hits = losses.cpu().double().sum(1).tolist(), correct.cpu().sum(1).tolist()
-            for window, loss, hit in zip(batch, nats, hits, strict=True):
-                mine = sums[window.owner]
-                mine.nats += loss
-                mine.correct += hit
-                mine.tokens += sum(label != IGNORED for label in window.labels)
+            # Double precision, on the CPU: sums go over thousands of tokens, and some accelerators have no float64.
+            for window, loss, hit in zip(batch, losses.cpu().double(), correct.cpu(), strict=True):
+                size = len(window.inputs)
+                yield window, loss[:size], hit[:size]
             if progress is not None:
                 progress(done, len(batches))
     finally:
         model.train(was_training)
-    _check_finite(sums)
-    return sums
 
 
 def _check_finite(sums: Sequence[Tally]) -> None:
@@ -118,13 +139,14 @@ def _check_finite(sums: Sequence[Tally]) -> None:
         )
 
 
-def _windows(owner: int, item: Scored, length: int) -> list[Window]:
+def cut_windows(owner: int, item: Scored, length: int) -> list[Window]:
+    """Cut a sequence into windows of at most ``length`` inputs; those in which nothing is scored are left out."""
     targets = [token if scored else IGNORED for token, scored in zip(item.ids, item.scored, strict=True)]
     found = []
     for start in range(0, len(item.ids) - 1, length):
         labels = targets[start + 1 : start + 1 + length]
         if any(label != IGNORED for label in labels):
-            found.append(Window(owner, item.ids[start : start + len(labels)], labels))
+            found.append(Window(owner, item.ids[start : start + len(labels)], labels, start))
     return found
 
 

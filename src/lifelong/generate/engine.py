@@ -10,6 +10,7 @@ import torch
 
 from lifelong.errors import LifelongError
 from lifelong.generate.inference import inference
+from lifelong.generate.reading import Reader
 from lifelong.generate.sampling import check_sampling, sample_next
 from lifelong.generate.stream import TextStream
 
@@ -77,14 +78,11 @@ def generate(
     running = list(range(num_samples))  # rows of the batch that have not ended
     ends = {tokenizer.eos_id, *stop_ids}
     generator = torch.Generator().manual_seed(seed) if seed is not None else None
-    with inference(model) as device:
-        cache = model.new_cache(num_samples, len(ids) + max_tokens)
+    with inference(model) as device, Reader(model, num_samples, len(ids) + max_tokens) as reader:
         inputs = torch.tensor([ids] * num_samples, device=device)
         for _ in range(max_tokens):
-            # Only the last position's logits are needed; over a long prompt the rest would be most of the work.
-            logits = model.lm_head(model.hidden(inputs, cache=cache)[:, -1])
             # Imported models may have rows of padding beyond the vocabulary, which spell nothing.
-            logits = logits[:, : tokenizer.vocab_size]
+            logits = reader.read(inputs)[:, : tokenizer.vocab_size]
             chosen = sample_next(
                 logits, temperature=temperature, top_k=top_k, top_p=top_p, banned=banned_ids, generator=generator
             )

@@ -24,8 +24,9 @@ def commit_lesson(lesson: Lesson, result: LessonResult) -> None:
         "session": result.session,
         "domain": settings.domain,
         "accepted": result.accepted,
-        "mode": settings.mode,
-        "adapter": lesson.name if lesson.adapter else None,
+        "mode": lesson.mode,
+        "scale": result.scale,
+        "adapter": lesson.moving.name if lesson.moving.adapter else None,
         "run": result.run.relative_to(lesson.root).as_posix(),
         "reasons": result.decision.reasons,
     }
@@ -41,15 +42,17 @@ def commit_lesson(lesson: Lesson, result: LessonResult) -> None:
             "flops": result.tokens * lesson.model.config.flops_per_token(lesson.sequence_length),
         }
         write_json(staged / record, facts)
-        dropped = (f"{HOME}/adapters/",) if result.accepted and not lesson.adapter else ()
-        store.commit(staged, event, remove=dropped)
+        store.commit(staged, event)
 
 
 def _stage_model(lesson: Lesson, result: LessonResult, staged: Path) -> None:
     settings, state = lesson.settings, lesson.store.state()
     known = list(state.get("domains", []))
-    if lesson.adapter:
-        save_adapter(lesson.model, lesson.adapter, staged / HOME / "adapters" / lesson.name)
+    moving = lesson.moving
+    adapters = list(state.get("adapters", []))
+    if moving.adapter:
+        save_adapter(lesson.model, moving.saved, staged / HOME / "adapters" / moving.name)
+        adapters.append({"name": moving.name, "domain": settings.domain, "session": result.session})
     else:
         write_model_files(lesson.model, lesson.tokenizer, staged)
     facts = stage_domain(
@@ -59,14 +62,18 @@ def _stage_model(lesson: Lesson, result: LessonResult, staged: Path) -> None:
     state.update(
         format=1,
         domains=domains,
-        active_adapter=lesson.name if lesson.adapter else None,
+        adapters=adapters,
         memory=facts["memory"],
         matrix=result.matrix.to_dict(),
     )
-    if not lesson.adapter:
+    if not moving.adapter:
         state["base_fingerprint"] = fingerprint(lesson.model)
     write_state(staged, state)
-    card = {"domains": ", ".join(domains), "active adapter": state["active_adapter"], "matrix": result.matrix.to_dict()}
+    card = {
+        "domains": ", ".join(domains),
+        "adapters": ", ".join(item["name"] for item in adapters) or "none",
+        "matrix": result.matrix.to_dict(),
+    }
     (staged / "README.md").write_text(model_card(lesson.root.name, card), encoding="utf-8")
 
 

@@ -47,9 +47,10 @@ def change(before: Score, after: Score) -> Change:
 
 @dataclass
 class Decision:
-    """The gate's word on a lesson, with its reasons."""
+    """The gate's word on a lesson, with its reasons; ``learned`` is whether the taught domain gained."""
 
     accepted: bool
+    learned: bool = True
     reasons: list[str] = field(default_factory=list)
 
 
@@ -65,6 +66,7 @@ def decide(changes: dict[str, Change], taught: str, *, tolerance: float = 0.01) 
         figures = f"{moved.before:.3f} to {moved.after:.3f} bits per byte ({moved.relative:+.1%})"
         if domain == taught:
             good = moved.difference < -noise
+            decision.learned = good
             word = "learned" if good else "not learned beyond noise"
         else:
             good = moved.difference <= max(tolerance * moved.before, noise)

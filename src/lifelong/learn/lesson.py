@@ -6,11 +6,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from lifelong.evaluate.bits import Score
 from lifelong.evaluate.matrix import Matrix
 from lifelong.learn.gate import Change, Decision
-from lifelong.learn.measure import Slices, measure
-from lifelong.model.adapters import AdapterConfig
+from lifelong.learn.method import Mode
+from lifelong.learn.weights import Moving
+from lifelong.model.experts import BASE
 from lifelong.model.store import ModelStore
 from lifelong.model.transformer import Transformer
 from lifelong.settings.learn import LearnSettings
@@ -22,7 +22,11 @@ from lifelong.train.folder import RunFolder
 
 @dataclass(frozen=True)
 class LessonResult:
-    """What a lesson did, kept or not. Matrix and scores are of the test slices, changes of the gate slices."""
+    """What a lesson did, kept or not. Matrix and scores are of the test slices, changes of the gate slices.
+
+    ``scale`` is the share of the lesson's way that its weights went in the end. ``alone`` holds the bits per byte of
+    every expert by itself on each domain; the matrix is of all together, as the model answers.
+    """
 
     model: Path
     run: Path
@@ -32,6 +36,9 @@ class LessonResult:
     decision: Decision
     matrix: Matrix
     changes: dict[str, Change]
+    mode: Mode
+    scale: float
+    alone: dict[str, dict[str, float]]
     steps: int
     tokens: int
     seconds: float
@@ -47,6 +54,9 @@ class LessonResult:
             "accepted": self.accepted,
             "reasons": self.decision.reasons,
             "matrix": self.matrix.to_dict(),
+            "mode": self.mode,
+            "scale": self.scale,
+            "alone": self.alone,
             "steps": self.steps,
             "tokens": self.tokens,
             "seconds": round(self.seconds, 1),
@@ -73,31 +83,20 @@ class Lesson:
     corpus: Corpus
     model: Transformer
     tokenizer: Tokenizer
-    adapter: AdapterConfig | None
     memory: ReplayMemory
     bf16: bool
     run: RunFolder
-    test: Slices = field(default_factory=dict)
-    gate: Slices = field(default_factory=dict)
+    mode: Mode
+    rate: float
+    moving: Moving = field(init=False)
 
     @property
-    def name(self) -> str:
-        """The adapter's name."""
-        return self.settings.adapter_name or self.settings.domain
+    def expert(self) -> str:
+        """Under which name the model reads once it is taught: that of the new adapter, or the base's."""
+        return self.moving.name if self.moving.adapter else BASE
 
     @property
     def sequence_length(self) -> int:
         """Tokens of a row: what the settings ask for, as far as the model goes."""
         longest = self.model.config.max_seq_len
         return min(self.settings.sequence_length or longest, longest)
-
-    def measure(self, slices: Slices, title: str) -> dict[str, Score]:
-        """Return the model's score on each slice, the model as it now is."""
-        return measure(
-            self.model,
-            self.tokenizer,
-            slices,
-            title=title,
-            sequence_length=self.sequence_length,
-            max_bytes=self.settings.max_bytes,
-        )

@@ -8,46 +8,39 @@ from __future__ import annotations
 
 import contextlib
 import tempfile
-from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import torch
 
 from lifelong import progress
 from lifelong.device import pick_device, pick_precision
-from lifelong.errors import LifelongError
+from lifelong.evaluate.baselines import compressed_bits
+from lifelong.evaluate.bits import Score
 from lifelong.evaluate.matrix import extend_matrix
 from lifelong.files import writer_lock
 from lifelong.learn.checking import open_checked
 from lifelong.learn.commit import commit_lesson
-from lifelong.learn.ewc import ElasticPull, fisher_diagonal
-from lifelong.learn.gate import change, decide
+from lifelong.learn.gate import Change, Decision, change, decide
+from lifelong.learn.held import Holdings, hold, read_held, read_slices, scores, with_reading
+from lifelong.learn.known import leave_out_known
 from lifelong.learn.lesson import Lesson, LessonResult
-from lifelong.learn.measure import read_slices
-from lifelong.model.adapters import AdapterConfig, attach_adapter, merge_adapter, read_adapter_config
-from lifelong.model.directory import find_model, fingerprint, load_model, read_config
+from lifelong.learn.method import choose_mode, learning_rate, replay_share, shift_of
+from lifelong.learn.teaching import plan_lesson, pull_of, teach_steps
+from lifelong.learn.weights import prepare_weights
+from lifelong.model.adapters import check_rank
+from lifelong.model.directory import find_model, load_model, read_config
 from lifelong.model.store import HOME, ModelStore
-from lifelong.model.transformer import Transformer
 from lifelong.settings.learn import LearnSettings
-from lifelong.settings.train import OptimizerSettings, ScheduleSettings
 from lifelong.text.document import DataSource
 from lifelong.text.memory import ReplayMemory
-from lifelong.tokens.building import build_cache
 from lifelong.tokens.checks import longest_row
-from lifelong.tokens.loader import Batch, Loader
 from lifelong.tokens.loading import load_tokenizer
-from lifelong.tokens.replay import replay_sources
-from lifelong.tokens.rows import ChatSource, RowSource, WindowSource
-from lifelong.train.drive import Drive
 from lifelong.train.folder import RunFolder
 from lifelong.train.founding import MEMORY
-from lifelong.train.interrupts import graceful_interrupts
-from lifelong.train.loop import Plan
-from lifelong.train.optim import build_optimizers, learning_rate, schedule
-from lifelong.train.planning import compile_blocks, measure_step, steps_in, steps_of
 
-# Rows of 256 tokens in a batch that the Fisher information is estimated on: small batches, see `fisher_diagonal`.
-_FISHER_ROWS = 2
+# Shares of the way that are tried, the longest first, where the whole of it costs an old domain too much.
+_STEPS_BACK = (0.9, 0.8, 0.7, 0.6, 0.5, 0.4, 0.3)
 
 
 def learn(model: Path, sources: list[str], settings: LearnSettings, *, dry_run: bool = False) -> LessonResult | None:
@@ -59,7 +52,8 @@ def learn(model: Path, sources: list[str], settings: LearnSettings, *, dry_run: 
         dry_run: say what would be done and how long it takes, change nothing, and return None.
 
     Raises:
-        LifelongError: there is no text, it has errors, or the rank does not fit; the model is untouched.
+        LifelongError: there is no text, it has errors, all of it was taught before, or the rank does not fit; the model
+            is untouched.
         Interrupted: Ctrl-C; the model is untouched.
     """
     root = find_model(Path(model))
@@ -79,175 +73,124 @@ def learn(model: Path, sources: list[str], settings: LearnSettings, *, dry_run: 
         else:
             stack.enter_context(writer_lock(root / HOME))
             place = root
-        network, tokenizer = load_model(root, device=device)
         store = ModelStore.open(root)
+        mode, reason = choose_mode(settings, store.state())
+        progress.note(f"Method: {'a new adapter' if mode == 'adapter' else 'all weights'} ({reason}).")
+        known = list(store.state().get("domains", []))
+        corpus = leave_out_known(root, corpus, known, again=settings.again)
+        if settings.importance != 1.0:
+            weighted = [replace(item, weight=item.weight * settings.importance) for item in corpus.train]
+            corpus = replace(corpus, train=weighted)
+        network, tokenizer = load_model(root, device=device)
+        if mode == "adapter":
+            check_rank(network, settings.lora_rank)
         run = RunFolder.create(place, f"learn-{settings.domain}", settings)
-        adapter = _choose_weights(root, store, network, settings)
-        precision = pick_precision(device, settings.precision)
         memory = ReplayMemory.load(root / MEMORY, settings.replay_buffer_size, settings.seed)
-        lesson = Lesson(root, store, settings, corpus, network, tokenizer, adapter, memory, precision == "bf16", run)
-        loader, plan, step_seconds = _plan(lesson)
-        if dry_run:
-            return None
-        return _teach(lesson, loader, plan, step_seconds)
+        bf16 = pick_precision(device, settings.precision) == "bf16"
+        rate = learning_rate(settings, store.state())
+        lesson = Lesson(root, store, settings, corpus, network, tokenizer, memory, bf16, run, mode, rate)
+        return _give(lesson, known, dry_run=dry_run)
 
 
-def _choose_weights(root: Path, store: ModelStore, model: Transformer, settings: LearnSettings) -> AdapterConfig | None:
-    """Attach the adapter to train, or make all weights trainable. An adapter in use is taught further."""
-    active = store.state().get("active_adapter")
-    if settings.mode == "full":
-        if active:
-            merge_adapter(model)  # what the adapter knows moves into the weights, and is trained there
-        for parameter in model.parameters():
-            parameter.requires_grad_(True)
+def _give(lesson: Lesson, known: list[str], *, dry_run: bool) -> LessonResult | None:
+    """Measure, teach, measure again, decide, and commit."""
+    settings, state = lesson.settings, lesson.store.state()
+    domain = settings.domain
+    gate = _open(lesson, known, "gate")
+    read_held(lesson.model, gate, "Measuring the gate")
+    shift = _say_what_it_is(lesson, scores(gate))
+    test = {} if dry_run else _open(lesson, known, "test")
+    read_held(lesson.model, test, "Measuring before the lesson")
+    moving = lesson.moving = prepare_weights(lesson.root, state, lesson.model, settings, lesson.mode)
+    loader, plan = plan_lesson(lesson, replay_share(settings, lesson.mode, shift))
+    if dry_run:
         return None
-    config = AdapterConfig(
-        rank=settings.lora_rank,
-        alpha=settings.lora_alpha,
-        dropout=settings.lora_dropout,
-        base_fingerprint=fingerprint(model),
-    )
-    if not active:
-        attach_adapter(model, config)
-        return config
-    before = read_adapter_config(root / HOME / "adapters" / active)
-    if before.rank != config.rank or before.alpha != config.alpha:
-        raise LifelongError(
-            f"a lesson goes on from the adapter in use, '{active}': rank {before.rank}, alpha {before.alpha:g}",
-            fix=f"Use --lora-rank {before.rank} --lora-alpha {before.alpha:g}.",
-        )
-    return config
-
-
-def _plan(lesson: Lesson) -> tuple[Loader, Plan, float]:
-    settings, length = lesson.settings, lesson.sequence_length
-    cache = build_cache(lesson.corpus.train, lesson.tokenizer, lesson.run.path / "cache" / "train")
-    new: RowSource = (ChatSource if cache.has_mask else WindowSource)(cache, length)
-    replayed: list[tuple[RowSource, float]] = []
-    if settings.replay_share and lesson.memory.counts():
-        place = lesson.run.path / "cache" / "replay"
-        replayed = replay_sources(lesson.memory, lesson.tokenizer, place, length, settings.replay_share)
-    elif settings.replay_share:
-        progress.note("note: the replay memory is empty, so nothing is replayed")
-    share = 1.0 - sum(weight for _, weight in replayed)
-    loader = Loader([(new, share), *replayed], batch_size=settings.batch_size, seed=settings.seed)
-    optimizer = OptimizerSettings(
-        name="adamw" if lesson.adapter else "muon",
-        learning_rate=settings.learning_rate or _rate(lesson),
-        weight_decay=0.0 if lesson.adapter else 0.1,
-    )
-
-    def make(total: int = 0) -> Plan:
-        return Plan(
-            total_steps=total,
-            optimizers=build_optimizers(lesson.model, optimizer, bf16=lesson.bf16, adapters=bool(lesson.adapter)),
-            rate=schedule(ScheduleSettings(kind="linear"), total, learning_rate(optimizer)),
-            accumulate=settings.gradient_accumulation_steps,
-            bf16=lesson.bf16,
-        )
-
-    seconds = measure_step(lesson.model, loader, make)
-    rows = settings.batch_size * settings.gradient_accumulation_steps
-    if settings.steps is not None:
-        steps = settings.steps
-    elif settings.minutes is not None:
-        steps = steps_in(settings.minutes, seconds)
-    else:
-        assert settings.epochs is not None  # settings fill it in
-        steps = steps_of(settings.epochs, loader.epoch_rows, rows)
-    compiled = compile_blocks(lesson.model, settings.compile, steps * seconds)
-    replay = f", {1 - share:.0%} of it replay" if replayed else ", no replay"
-    weights = f"Adapter {lesson.name}" if lesson.adapter else "All weights"
-    progress.note(
-        f"{weights}: {steps} steps of {rows} x {length} tokens{replay}, "
-        f"{steps * rows / loader.epoch_rows:.2f} epochs, about {steps * seconds / 60:.1f} minutes; compile {compiled}"
-    )
-    lesson.run.record(
-        status="running",
-        steps=steps,
-        step_seconds_estimate=seconds,
-        compile=compiled,
-        precision="bf16" if lesson.bf16 else "fp32",
-        bytes_per_token=cache.bytes_per_trained_token,
-        learning_rate=learning_rate(optimizer),
-    )
-    return loader, make(steps), seconds
-
-
-def _rate(lesson: Lesson) -> float:
-    """Warm up again to the highest rate that the model was trained at (Ibrahim et al. 2024, arXiv:2403.08763).
-
-    A model that was not trained here from the start is likely a large one, and takes a low rate.
-    """
-    state = lesson.store.state()
-    return 2e-4 if "pretrained" in state else float(state.get("peak_learning_rate") or 2e-4)
-
-
-def _teach(lesson: Lesson, loader: Loader, plan: Plan, step_seconds: float) -> LessonResult:
-    settings = lesson.settings
-    known = list(lesson.store.state().get("domains", []))
-    lesson.test, lesson.gate = read_slices(lesson.root, known, "test"), read_slices(lesson.root, known, "gate")
-    lesson.test.setdefault(settings.domain, lesson.corpus.test)
-    lesson.gate.setdefault(settings.domain, lesson.corpus.gate)
-    lesson.test = {domain: documents for domain, documents in lesson.test.items() if documents}
-    lesson.gate = {domain: documents for domain, documents in lesson.gate.items() if documents}
-    test_before = lesson.measure(lesson.test, "Measuring before the lesson")
-    gate_before = lesson.measure(lesson.gate, "Measuring the gate")
-    pull = _pull(lesson)
-    plan.pull = pull
-    bytes_per_token = lesson.run.facts["bytes_per_token"]
-    drive = Drive(run=lesson.run, label=f"Lesson: {settings.domain}", bytes_per_token=bytes_per_token)
-    with graceful_interrupts() as stop:
-        seconds = drive.steps(lesson.model, loader, plan, stop)
-    lesson.model.eval()
-    test_after = lesson.measure(lesson.test, "Measuring after the lesson")
-    gate_after = lesson.measure(lesson.gate, "Measuring the gate")
-    changes = {domain: change(gate_before[domain], gate_after[domain]) for domain in lesson.gate}
-    decision = decide(changes, settings.domain, tolerance=settings.tolerance)
-    damage = pull.predicted_damage().item() if pull else None
+    pull = plan.pull = pull_of(lesson)
+    moving.begin(lesson.model)
+    seconds = teach_steps(lesson, loader, plan, gate.get(domain))
+    decision, changes = _decide(lesson, gate)
+    before, after = scores(test), scores(with_reading(lesson.model, test, lesson.expert, "Measuring after the lesson"))
     matrix = extend_matrix(
-        lesson.store.state().get("matrix"),
-        {domain: item.bits_per_byte for domain, item in test_before.items()},
-        {domain: item.bits_per_byte for domain, item in test_after.items()},
-        settings.domain,
+        state.get("matrix"),
+        {name: score.bits_per_byte for name, score in before.items()},
+        {name: score.bits_per_byte for name, score in after.items()},
+        domain,
     )
     result = LessonResult(
         model=lesson.root,
         run=lesson.run.path,
-        domain=settings.domain,
+        domain=domain,
         session=1 + sum(event["event"] == "lesson" for event in lesson.store.history()),
         accepted=decision.accepted or settings.accept,
         decision=decision,
         matrix=matrix,
         changes=changes,
+        mode=lesson.mode,
+        scale=moving.scale,
+        alone={name: {expert: s.bits_per_byte for expert, s in score.experts.items()} for name, score in after.items()},
         steps=plan.total_steps,
         tokens=sum(row["tokens"] for row in lesson.run.metrics()),
         seconds=seconds,
-        predicted_damage=damage,
+        predicted_damage=pull.predicted_damage().item() if pull else None,
     )
     commit_lesson(lesson, result)
     lesson.run.record(status="finished", **result.to_dict())
     return result
 
 
-def _pull(lesson: Lesson) -> ElasticPull | None:
-    if not lesson.settings.use_ewc or not lesson.settings.ewc_lambda:
-        return None
-    if not lesson.memory.counts():
-        progress.note("note: EWC needs remembered text, and there is none; it is off")
-        return None
-    length = min(256, lesson.sequence_length)
-    place = lesson.run.path / "cache" / "replay"
-    sources = replay_sources(lesson.memory, lesson.tokenizer, place, length, 1.0)
-    loader = Loader(sources, batch_size=_FISHER_ROWS, seed=lesson.settings.seed + 1)
-    generator = torch.Generator(lesson.model.model.embed_tokens.weight.device).manual_seed(lesson.settings.seed)
-    count = lesson.settings.fisher_batches
-    with progress.task("Finding what the old domains need (Fisher)", total=count) as shown:
+def _open(lesson: Lesson, known: list[str], split: str) -> Holdings:
+    """Return the slices of all domains, and of this one where it has none yet, ready to be read."""
+    slices = read_slices(lesson.root, known, split)
+    slices.setdefault(lesson.settings.domain, lesson.corpus.split(split))
+    length, size = lesson.sequence_length, lesson.settings.max_bytes
+    return hold(lesson.tokenizer, slices, sequence_length=length, max_bytes=size)
 
-        def batches() -> Iterator[Batch]:
-            for number in range(count):
-                yield loader.batch(number)
-                shown.update(done=number + 1)
 
-        fisher = fisher_diagonal(lesson.model, batches(), generator)
-    return ElasticPull.towards_now(lesson.model, fisher, lesson.settings.ewc_lambda)
+def _say_what_it_is(lesson: Lesson, gate: dict[str, Score]) -> float | None:
+    """Say how surprising the text is to the model, and what will be done; returns the shift."""
+    new = gate.get(lesson.settings.domain)
+    old = [score for domain, score in gate.items() if domain != lesson.settings.domain]
+    if new is not None:
+        usual = f", one of what it knows {sum(s.bits_per_byte for s in old) / len(old):.3f}" if old else ""
+        simple = compressed_bits(lesson.corpus.gate) if len(lesson.corpus.gate) else None
+        beside = "" if simple is None else f"; by zlib {simple:.3f}"
+        progress.note(f"A byte of this text costs the model {new.bits_per_byte:.3f} bits now{usual}{beside}.")
+    return shift_of(new, old)
+
+
+def _decide(lesson: Lesson, gate: Holdings) -> tuple[Decision, dict[str, Change]]:
+    """Decide on the gate slices. Where an old domain loses too much, the weights go back a part of their way.
+
+    The longest way that passes is found by bisection: the shorter it is, the less is forgotten, and learned.
+    """
+    domain, moving = lesson.settings.domain, lesson.moving
+    before = scores(gate)
+
+    def tried(scale: float) -> tuple[Decision, dict[str, Change]]:
+        moving.step_back(lesson.model, scale)
+        title = "Measuring the gate" if scale == 1.0 else f"Measuring the gate, {scale:.0%} of the way"
+        after = scores(with_reading(lesson.model, gate, lesson.expert, title))
+        changes = {name: change(before[name], score) for name, score in after.items()}
+        return decide(changes, domain, tolerance=lesson.settings.tolerance), changes
+
+    whole = tried(1.0)
+    if whole[0].accepted or not whole[0].learned or lesson.settings.accept:
+        return whole
+    best: tuple[float, tuple[Decision, dict[str, Change]]] | None = None
+    first, last = 0, len(_STEPS_BACK)
+    while first < last:
+        middle = (first + last) // 2
+        found = tried(_STEPS_BACK[middle])
+        if found[0].accepted:
+            best, last = (_STEPS_BACK[middle], found), middle
+        elif not found[0].learned:
+            last = middle
+        else:
+            first = middle + 1
+    if best is None:
+        moving.step_back(lesson.model, 1.0)
+        return whole
+    scale, (decision, changes) = best
+    moving.step_back(lesson.model, scale)
+    decision.reasons.append(f"the whole of the lesson cost an old domain too much: {scale:.0%} of its way was kept")
+    return decision, changes

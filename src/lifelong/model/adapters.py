@@ -82,20 +82,26 @@ def adapted_layers(model: Transformer) -> Iterator[tuple[str, Linear]]:
             yield name, module
 
 
+def check_rank(model: Transformer, rank: int) -> None:
+    """Raise LifelongError where a rank is larger than a layer."""
+    for name, layer in adapted_layers(model):
+        if rank > min(layer.weight.shape):
+            raise LifelongError(
+                f"LoRA rank {rank} is larger than layer {name} ({tuple(layer.weight.shape)})",
+                fix=f"Use --lora-rank {min(layer.weight.shape)} or less.",
+            )
+
+
 def attach_adapter(model: Transformer, config: AdapterConfig) -> None:
     """Give every linear layer a fresh adapter, and freeze everything else.
 
     Raises:
         LifelongError: the rank is larger than a layer.
     """
+    check_rank(model, config.rank)
     for parameter in model.parameters():
         parameter.requires_grad_(False)
-    for name, layer in adapted_layers(model):
-        if config.rank > min(layer.weight.shape):
-            raise LifelongError(
-                f"LoRA rank {config.rank} is larger than layer {name} ({tuple(layer.weight.shape)})",
-                fix=f"Use --lora-rank {min(layer.weight.shape)} or less.",
-            )
+    for _, layer in adapted_layers(model):
         layer.adapter = LowRank(layer.in_features, layer.out_features, config).to(layer.weight.device)
 
 
@@ -103,8 +109,15 @@ def detach_adapter(model: Transformer) -> None:
     """Take the adapter off: the base model, all weights trainable again."""
     for _, layer in adapted_layers(model):
         layer.adapter = None
-    for parameter in model.parameters():
-        parameter.requires_grad_(True)
+    for name, parameter in model.named_parameters():
+        parameter.requires_grad_(not name.startswith("experts."))
+
+
+def rescale_adapter(model: Transformer, scale: float) -> None:
+    """Give the attached adapter another scale s of ΔW = s·B·A."""
+    for _, layer in adapted_layers(model):
+        assert isinstance(layer.adapter, LowRank)
+        layer.adapter.scale = scale
 
 
 def merge_adapter(model: Transformer) -> None:

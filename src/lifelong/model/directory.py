@@ -14,6 +14,7 @@ from lifelong.errors import LifelongError
 from lifelong.files import read_json, sha256_bytes, write_json
 from lifelong.model.adapters import load_adapter
 from lifelong.model.encoder import build_model
+from lifelong.model.experts import BASE, ROUTED, load_experts
 from lifelong.model.huggingface import from_huggingface, to_huggingface
 from lifelong.model.store import HOME, ModelStore
 from lifelong.model.transformer import Transformer
@@ -33,7 +34,9 @@ def model_weights(model: Transformer) -> dict[str, Tensor]:
     return {
         name: tensor.detach().cpu().contiguous()
         for name, tensor in model.state_dict().items()
-        if ".adapter." not in name and not (name == "lm_head.weight" and model.config.tie_embeddings)
+        if ".adapter." not in name
+        and not name.startswith("experts.")
+        and not (name == "lm_head.weight" and model.config.tie_embeddings)
     }
 
 
@@ -133,15 +136,20 @@ def load_weights(model: Transformer, path: Path) -> None:
                 target[name].copy_(file.tensor(name))
 
 
+def adapter_path(root: Path, name: str) -> Path:
+    """Return where an adapter lies in a model directory."""
+    return root / HOME / "adapters" / name
+
+
 def load_model(
-    path: Path | str, *, device: str | torch.device | None = None, adapter: str | None = "active"
+    path: Path | str, *, device: str | torch.device | None = None, adapter: str | None = ROUTED
 ) -> tuple[Transformer, Tokenizer]:
     """Load a model and its tokenizer, ready to answer (evaluation mode); a bidirectional one is an `EncoderOnlyModel`.
 
     Args:
         path: a model directory, a run, or a checkpoint.
         device: where to put it; the best device here by default.
-        adapter: ``"active"`` for the one in use, a name for another, None for the base alone.
+        adapter: ``"routed"`` for all, which answer together; the name of one; None or ``"base"`` for the base alone.
 
     Raises:
         LifelongError: files are missing or do not fit each other.
@@ -156,12 +164,13 @@ def load_model(
             f"the tokenizer has {tokenizer.vocab_size} tokens, the model only {model.config.vocab_size}",
             where=str(place),
         )
-    name = store.state().get("active_adapter") if adapter == "active" else adapter
-    if name:
-        if not (place / HOME / "adapters" / name).is_dir():
-            known = sorted(p.name for p in (place / HOME / "adapters").glob("*"))
-            raise LifelongError(f"no adapter '{name}'; there are: {', '.join(known) or 'none'}", where=str(place))
-        load_adapter(model, place / HOME / "adapters" / name)
+    names = store.adapters()
+    if adapter == ROUTED:
+        load_experts(model, {name: adapter_path(place, name) for name in names})
+    elif adapter not in (None, BASE):
+        if adapter not in names:
+            raise LifelongError(f"no adapter '{adapter}'; there are: {', '.join(names) or 'none'}", where=str(place))
+        load_adapter(model, adapter_path(place, adapter))
     target = device if isinstance(device, torch.device) else pick_device(device)
     return model.to(target).eval(), tokenizer
 

@@ -78,6 +78,10 @@ class ModelStore:
         path = self.root / STATE
         return dict(read_json(path)) if path.is_file() else {}
 
+    def adapters(self) -> list[str]:
+        """Return the names of the adapters in force, in the order in which they were learned."""
+        return [item["name"] for item in self.state().get("adapters", [])]
+
     def history(self) -> list[dict[str, Any]]:
         """Return the history, oldest first."""
         path = self.root / HISTORY

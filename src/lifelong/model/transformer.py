@@ -161,11 +161,18 @@ class Backbone(nn.Module):
 
 
 class Transformer(nn.Module):
-    """The language model: token ids in, logits out."""
+    """The language model: token ids in, logits out.
+
+    ``experts`` are the adapters that stand beside it (see `lifelong.model.experts`); none of them computes here unless
+    it is put into the layers.
+    """
+
+    experts: nn.Module | None
 
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
         self.config = config
+        self.experts = None
         self.model = Backbone(config)
         self.lm_head = nn.Linear(config.d_model, config.vocab_size, bias=False)
         if config.tie_embeddings:

@@ -23,8 +23,9 @@ class LearnSettings(NamedSettings):
 
     domain: FolderName = Field(default="general", description="Name of the body of knowledge that is taught.")
     adapter_name: FolderName | None = Field(default=None, description="Name of the adapter (default: the domain).")
-    mode: Literal["adapter", "full"] = Field(
-        default="adapter", description="adapter: new low-rank weights; full: all weights."
+    mode: Literal["auto", "adapter", "full"] = Field(
+        default="auto",
+        description="adapter: new low-rank weights beside the others; full: all weights; auto: what suits the model.",
     )
     epochs: float | None = Field(default=None, gt=0, description="Passes over the text (default: 3).")
     steps: int | None = Field(default=None, gt=0, description="Optimizer steps, instead of epochs.")
@@ -39,7 +40,17 @@ class LearnSettings(NamedSettings):
     lora_alpha: float = Field(default=16.0, gt=0, description="Scale of the adapter is alpha / rank.")
     lora_dropout: float = Field(default=0.05, ge=0, lt=1, description="Dropout on the adapter's input.")
     replay_buffer_size: int = Field(default=1000, ge=0, description="Documents kept in the replay memory; 0: none.")
-    replay_share: float = Field(default=0.5, ge=0, lt=1, description="Share of rows drawn from the replay memory.")
+    replay_share: float | None = Field(
+        default=None,
+        ge=0,
+        lt=1,
+        description="Share of rows drawn from the replay memory (default: half with all weights; with an adapter 5% to "
+        "25%, the more the further the text is from what the model knows).",
+    )
+    importance: float = Field(
+        default=1.0, gt=0, description="Weight of this text beside replay, in training and in the replay memory."
+    )
+    again: bool = Field(default=False, description="Teach also what was taught before.")
     use_ewc: bool = Field(default=True, description="Pull weights that the old domains need back to where they were.")
     ewc_lambda: float = Field(
         default=1000.0, ge=0, description="Strength of that pull; 1000 weighs a nat of old text like one of new."

@@ -33,16 +33,19 @@ class Batch:
         input_ids: (batch, time) int64.
         labels: (batch, time) int64; -100 is not trained on.
         segment_ids: (batch, time) int64, or None where no row is packed; attention stays within equal values, -1 pads.
+        weights: (batch, 1) fp32, the factor on the loss of each row's tokens, 1 on average over the mixture; None
+            where all are alike.
     """
 
     input_ids: torch.Tensor
     labels: torch.Tensor
     segment_ids: torch.Tensor | None = None
+    weights: torch.Tensor | None = None
 
     def to(self, device: torch.device | str) -> Batch:
         """Return the batch on another device."""
-        segments = None if self.segment_ids is None else self.segment_ids.to(device, non_blocking=True)
-        return Batch(self.input_ids.to(device, non_blocking=True), self.labels.to(device, non_blocking=True), segments)
+        tensors = (self.input_ids, self.labels, self.segment_ids, self.weights)
+        return Batch(*(None if t is None else t.to(device, non_blocking=True) for t in tensors))  # type: ignore[arg-type]
 
 
 class Loader:
@@ -83,6 +86,7 @@ class Loader:
         self.sources = [source for source, _ in sources]
         self.batch_size, self.seed, self.sequence_length = batch_size, seed, lengths.pop()
         self.hide = hide
+        self.factors = _factors(sources)
         self.shares = _shares([weight / source.tokens_per_row for source, weight in sources])
         # Kept for the last few epochs and blocks only: they are cheap to make again, and never wrong.
         self._order = lru_cache(maxsize=4 * len(sources))(self._make_order)
@@ -118,6 +122,8 @@ class Loader:
         batch = Batch(torch.from_numpy(ids), torch.from_numpy(labels))
         if segments is not None:
             batch.segment_ids = torch.from_numpy(segments)
+        if self.factors is not None:
+            batch.weights = torch.from_numpy(self.factors[which][:, None])
         return batch
 
     def batch(self, step: int, *, rank: int = 0, world: int = 1) -> Batch:
@@ -158,6 +164,19 @@ class Loader:
 
     def _make_order(self, source: int, epoch: int) -> Ids:
         return permutation(len(self.sources[source]), self.seed, epoch, source + 1)
+
+
+def _factors(sources: Sequence[tuple[RowSource, float]]) -> npt.NDArray[np.float32] | None:
+    """Return the factor on the loss of each source's tokens: its importance over the mixture's mean, token by token.
+
+    The mean is over the whole mixture, not over a batch: a batch that is all of important text weighs more than others.
+    """
+    importance = np.array([source.importance for source, _ in sources])
+    if (importance == importance[0]).all():
+        return None
+    weights = np.array([weight for _, weight in sources])
+    factors = importance * weights.sum() / (importance * weights).sum()
+    return np.asarray(factors, dtype=np.float32)
 
 
 def _shares(weights: Sequence[float]) -> list[int]:

@@ -16,21 +16,33 @@ from lifelong.tokens.shards import open_cache
 def replay_sources(
     memory: ReplayMemory, tokenizer: Tokenizer, folder: Path, sequence_length: int, share: float
 ) -> list[tuple[RowSource, float]]:
-    """Return one source per remembered domain, which together have ``share`` of the rows.
+    """Return one source per remembered domain and weight, which together have ``share`` of the rows.
 
-    Domains have equal parts. A domain with less text than one row is left out, and that is said.
+    Domains have equal parts; within a domain, parts go by tokens. A source's importance is the weight that its examples
+    were remembered with. A domain with less text than one row is left out, and that is said.
 
     Args:
         folder: where the token caches are kept; those already there are used again.
     """
-    found: list[RowSource] = []
+    found: list[list[tuple[RowSource, float]]] = []
     for domain, examples in memory.examples.items():
-        if not examples:
-            continue
-        place = folder / domain
-        cache = open_cache(place, tokenizer) if place.exists() else build_cache(examples, tokenizer, place)
-        try:
-            found.append((ChatSource if cache.has_mask else WindowSource)(cache, sequence_length))
-        except LifelongError as error:
-            progress.note(f"note: domain '{domain}' is not replayed: {error.what}")
-    return [(source, share / len(found)) for source in found]
+        weights = sorted({example.weight for example in examples})
+        sources: list[tuple[RowSource, float]] = []
+        for weight in weights:
+            place = folder / (domain if weight == 1.0 else f"{domain}@{weight:g}")
+            mine = [example for example in examples if example.weight == weight]
+            cache = open_cache(place, tokenizer) if place.exists() else build_cache(mine, tokenizer, place)
+            try:
+                source: RowSource = (ChatSource if cache.has_mask else WindowSource)(cache, sequence_length)
+            except LifelongError as error:
+                progress.note(f"note: text of domain '{domain}' is not replayed: {error.what}")
+                continue
+            source.importance = weight
+            sources.append((source, float(cache.tokens)))
+        if sources:
+            found.append(sources)
+    return [
+        (source, share / len(found) * tokens / sum(size for _, size in sources))
+        for sources in found
+        for source, tokens in sources
+    ]

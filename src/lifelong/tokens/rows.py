@@ -21,7 +21,13 @@ Rows = tuple[Ids, Ids, Ids | None]
 
 
 class RowSource(Protocol):
-    """What the loader draws from: numbered rows of one length."""
+    """What the loader draws from: numbered rows of one length.
+
+    Attributes:
+        importance: weight of the loss of its tokens, beside that of other sources.
+    """
+
+    importance: float
 
     @property
     def sequence_length(self) -> int:
@@ -59,7 +65,7 @@ class WindowSource:
                 where=str(cache.path),
                 fix=f"Give more text, or pass --sequence-length {max(1, cache.tokens - 1)} or less.",
             )
-        self.cache, self.sequence_length = cache, sequence_length
+        self.cache, self.sequence_length, self.importance = cache, sequence_length, 1.0
         lengths = np.diff(cache.starts)
         order = aligned_order(lengths, sequence_length)
         # Documents that stand together on disk, too, are one piece. The first piece is the end-of-text before them all.
@@ -128,7 +134,7 @@ class ChatSource:
                 where=str(cache.path),
                 fix='Give chat data: rows of {"messages": [...]}.',
             )
-        self.cache, self.sequence_length = cache, sequence_length
+        self.cache, self.sequence_length, self.importance = cache, sequence_length, 1.0
         self.truncated = self.skipped = 0
         self._pad = int(cache.read(0, 1)[0])
         self._pack()

@@ -9,11 +9,12 @@ from typing import Any
 
 from lifelong import progress
 from lifelong.evaluate.matrix import Matrix
-from lifelong.files import link_file, write_json
+from lifelong.files import link_file, write_json, write_text
 from lifelong.model.directory import GENERATION, fingerprint, model_card, write_model_files
 from lifelong.model.store import HOME, STATE, ModelStore
 from lifelong.model.transformer import Transformer
 from lifelong.model.weights import TORCH_WEIGHTS
+from lifelong.text.cleaning import content_hash
 from lifelong.text.corpus import Corpus
 from lifelong.text.memory import ReplayMemory, write_slice
 from lifelong.tokens.base import Tokenizer
@@ -33,10 +34,16 @@ def slice_path(domain: str, split: str) -> str:
     return f"{_SLICES}/{domain}/{split}.jsonl"
 
 
+def learned_path(domain: str) -> str:
+    """Return where the hashes of the documents that a domain was taught with lie in a model directory."""
+    return f"{_SLICES}/{domain}/learned.txt"
+
+
 def stage_domain(
     staged: Path, past: Path | None, corpus: Corpus, domain: str | None, *, capacity: int, seed: int = 0
 ) -> dict[str, Any]:
-    """Stage a domain's gate and test slices and the replay memory with a share for it; returns facts for the state.
+    """Stage a domain's gate and test slices, the hashes of what it was taught with, and the replay memory with a share
+    for it; returns facts for the state.
 
     A domain taught before keeps the slices frozen then: those of ``past``, the directory that the model comes from.
     Where ``domain`` is None there is no text to remember, and the memory goes on as it is.
@@ -44,6 +51,10 @@ def stage_domain(
     memory = ReplayMemory(capacity, seed) if past is None else ReplayMemory.load(past / MEMORY, capacity, seed)
     if domain is not None:
         memory.add(corpus.train, domain)
+        learned = {content_hash(document) for document in corpus.train}
+        if past is not None and (past / learned_path(domain)).is_file():
+            learned |= set((past / learned_path(domain)).read_text(encoding="ascii").split())
+        write_text(staged / learned_path(domain), "".join(f"{digest}\n" for digest in sorted(learned)))
     memory.save(staged / MEMORY)
     left_out = {}
     for split in ("gate", "test"):
@@ -136,7 +147,7 @@ def _stage_state(
         "format": 1,
         "base_fingerprint": fingerprint(model),
         "domains": domains,
-        "active_adapter": None,
+        "adapters": [],
         "peak_learning_rate": max(origin.learning_rate, origin.peak_learning_rate),
         "memory": memory,
         **({"pretrained": origin.pretrained} if origin.pretrained else {}),

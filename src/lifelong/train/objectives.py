@@ -24,7 +24,8 @@ def labelled_tokens(model: Transformer, batch: Batch) -> Tensor:
     Every next token in pretraining, those of the assistant's turns in chat tuning, the hidden ones of a bidirectional
     model.
     """
-    return model.loss_sum(batch.input_ids, batch.labels, segment_ids=batch.segment_ids)
+    weights = None if batch.weights is None else batch.weights.expand_as(batch.labels)
+    return model.loss_sum(batch.input_ids, batch.labels, segment_ids=batch.segment_ids, weights=weights)
 
 
 def trained_tokens(batch: Batch) -> int:

@@ -139,10 +139,17 @@ def load_start(path: Path, device: torch.device, *, further: bool) -> tuple[Tran
         for line in notes:
             progress.note(f"note: {line}")
         return model, words, Origin(kind, str(place), pretrained=place.resolve().name)
-    model, words = load_model(place, device=device)
-    if active := state.get("active_adapter"):
+    names = [item["name"] for item in state.get("adapters", [])]
+    if len(names) > 1:
+        raise LifelongError(
+            f"the model has {len(names)} adapters ({', '.join(names)}), which belong to its weights as they are",
+            where=str(place),
+            fix="Fold them into the weights (lifelong consolidate MODEL), or teach a lesson (lifelong learn MODEL).",
+        )
+    model, words = load_model(place, device=device, adapter=names[0] if names else None)
+    if names:
         merge_adapter(model)
-        progress.note(f"What the adapter '{active}' learned is merged into the weights, and trained with them.")
+        progress.note(f"What the adapter '{names[0]}' learned is merged into the weights, and trained with them.")
     model.requires_grad_(True)
     peak = float(state.get("peak_learning_rate") or 0.0)
     pretrained = state.get("pretrained") or (None if peak else place.resolve().name)

@@ -1,0 +1,77 @@
+"""How a lesson is to be taught: which weights move, at which rate, and how much old text is mixed in."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+from lifelong.errors import LifelongError
+from lifelong.evaluate.bits import Score
+from lifelong.settings.learn import LearnSettings
+
+# With all weights moving, half of the rows are old text: the old domains then hold or gain, and the new one is learned
+# better than naively (docs/log.md). Beside frozen weights, less is enough.
+_FULL_REPLAY = 0.5
+_NEAR_REPLAY, _FAR_REPLAY = 0.05, 0.25
+_LOADED_RATE = 2e-4
+
+Mode = Literal["adapter", "full"]
+
+
+def choose_mode(settings: LearnSettings, state: dict[str, Any]) -> tuple[Mode, str]:
+    """Return which weights a lesson moves, and the reason in words.
+
+    Args:
+        settings: of the lesson.
+        state: of the model directory.
+
+    Raises:
+        LifelongError: all weights are to move beneath adapters that were learned for them as they are.
+    """
+    adapters = state.get("adapters", [])
+    if settings.mode == "full" and adapters:
+        raise LifelongError(
+            f"the model has {len(adapters)} adapters, made for its weights as they are: these cannot move beneath them",
+            fix="Leave --mode out, or fold the adapters into the weights first: lifelong consolidate MODEL.",
+        )
+    if settings.mode != "auto":
+        return settings.mode, "as given"
+    if adapters:
+        return "adapter", "the model has adapters already"
+    if "pretrained" in state or not state:
+        return "adapter", "the base was pretrained elsewhere, on text that is not here to be replayed"
+    return "full", "the model was trained here, and its text is here to be replayed"
+
+
+def replay_share(settings: LearnSettings, mode: Mode, shift: float | None) -> float:
+    """Return the share of rows that are old text.
+
+    Args:
+        settings: of the lesson; a share that is given wins.
+        mode: which weights move.
+        shift: see `shift_of`; None counts as far.
+    """
+    if settings.replay_share is not None:
+        return settings.replay_share
+    if mode == "full":
+        return _FULL_REPLAY
+    far = 1.0 if shift is None else min(1.0, max(0.0, shift))
+    return _NEAR_REPLAY + far * (_FAR_REPLAY - _NEAR_REPLAY)
+
+
+def learning_rate(settings: LearnSettings, state: dict[str, Any]) -> float:
+    """Return the peak rate: the given one, or the highest that the model was trained at (Ibrahim et al. 2024,
+    arXiv:2403.08763).
+
+    A model that was not trained here from the start is likely a large one, and takes a low rate.
+    """
+    if settings.learning_rate is not None:
+        return settings.learning_rate
+    return _LOADED_RATE if "pretrained" in state else float(state.get("peak_learning_rate") or _LOADED_RATE)
+
+
+def shift_of(new: Score | None, known: list[Score]) -> float | None:
+    """Return by which share a byte of new text costs the model more than one of what it knows; None without either."""
+    if new is None or not known:
+        return None
+    usual = sum(score.bits_per_byte for score in known) / len(known)
+    return new.bits_per_byte / usual - 1.0

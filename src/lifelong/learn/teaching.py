@@ -1,0 +1,191 @@
+"""The training of a lesson: its rows, its optimizer, its pull, and the weights it ends with."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor
+
+from lifelong import progress
+from lifelong.evaluate.bits import Score, score_of
+from lifelong.learn.ewc import ElasticPull, fisher_diagonal
+from lifelong.learn.held import Held
+from lifelong.learn.lesson import Lesson
+from lifelong.settings.train import OptimizerSettings, ScheduleSettings
+from lifelong.text.document import Document
+from lifelong.tokens.building import build_cache
+from lifelong.tokens.loader import Batch, Loader
+from lifelong.tokens.replay import replay_sources
+from lifelong.tokens.rows import ChatSource, RowSource, WindowSource
+from lifelong.tokens.shards import TokenCache
+from lifelong.train.drive import Drive
+from lifelong.train.interrupts import graceful_interrupts
+from lifelong.train.loop import Plan
+from lifelong.train.optim import build_optimizers, schedule
+from lifelong.train.planning import compile_blocks, measure_step, steps_in, steps_of
+
+# Rows of 256 tokens in a batch that the Fisher information is estimated on: small batches, see `fisher_diagonal`.
+_FISHER_ROWS = 2
+_LOOKS = 5  # measures on the way, where a lesson is not counted in epochs
+
+
+def plan_lesson(lesson: Lesson, share: float) -> tuple[Loader, Plan]:
+    """Return the rows and the plan of a lesson, in which ``share`` of the rows is replay; says how long it will take.
+
+    Raises:
+        LifelongError: there is less text than one batch.
+    """
+    settings, length = lesson.settings, lesson.sequence_length
+    caches = _caches(lesson)
+    tokens = sum(cache.tokens for cache in caches.values())
+    fresh: list[tuple[RowSource, float]] = []
+    for weight, cache in caches.items():
+        source: RowSource = (ChatSource if cache.has_mask else WindowSource)(cache, length)
+        source.importance = weight
+        fresh.append((source, cache.tokens / tokens))
+    replayed: list[tuple[RowSource, float]] = []
+    if share and lesson.memory.counts():
+        place = lesson.run.path / "cache" / "replay"
+        replayed = replay_sources(lesson.memory, lesson.tokenizer, place, length, share)
+    elif share:
+        progress.note("note: the replay memory is empty, so nothing is replayed")
+    new = 1.0 - sum(part for _, part in replayed)
+    sources = [*((source, new * part) for source, part in fresh), *replayed]
+    loader = Loader(sources, batch_size=settings.batch_size, seed=settings.seed)
+    adapter = lesson.mode == "adapter"
+    optimizer = OptimizerSettings(
+        name="adamw" if adapter else "muon", learning_rate=lesson.rate, weight_decay=0.0 if adapter else 0.1
+    )
+
+    def make(total: int = 0) -> Plan:
+        return Plan(
+            total_steps=total,
+            optimizers=build_optimizers(lesson.model, optimizer, bf16=lesson.bf16, adapters=adapter),
+            rate=schedule(ScheduleSettings(kind="linear"), total, lesson.rate),
+            accumulate=settings.gradient_accumulation_steps,
+            bf16=lesson.bf16,
+        )
+
+    seconds = measure_step(lesson.model, loader, make)
+    rows = settings.batch_size * settings.gradient_accumulation_steps
+    epoch_rows = sum(len(source) for source, _ in fresh) / new
+    if settings.steps is not None:
+        steps = settings.steps
+    elif settings.minutes is not None:
+        steps = steps_in(settings.minutes, seconds)
+    else:
+        assert settings.epochs is not None  # settings fill it in
+        steps = steps_of(settings.epochs, epoch_rows, rows)
+    compiled = compile_blocks(lesson.model, settings.compile, steps * seconds)
+    replay = f", {1 - new:.0%} of it replay" if replayed else ", no replay"
+    weights = f"Adapter {lesson.moving.name}" if adapter else "All weights"
+    progress.note(
+        f"{weights}: {steps} steps of {rows} x {length} tokens{replay}, {steps * rows / epoch_rows:.2f} epochs at rate "
+        f"{lesson.rate:g}, about {steps * seconds / 60:.1f} minutes; compile {compiled}"
+    )
+    lesson.run.record(
+        status="running",
+        mode=lesson.mode,
+        steps=steps,
+        measure_every=_every(settings.epochs, steps, epoch_rows / rows),
+        step_seconds_estimate=seconds,
+        replay_share=1.0 - new,
+        compile=compiled,
+        precision="bf16" if lesson.bf16 else "fp32",
+        bytes_per_token=sum(cache.bytes_per_trained_token * cache.tokens for cache in caches.values()) / tokens,
+        learning_rate=lesson.rate,
+    )
+    return loader, make(steps)
+
+
+def _caches(lesson: Lesson) -> dict[float, TokenCache]:
+    """Cache the new text, one cache for each weight that its documents have."""
+    groups: dict[float, list[Document]] = {}
+    for document in lesson.corpus.train:
+        groups.setdefault(document.weight, []).append(document)
+    place = lesson.run.path / "cache"
+    return {
+        weight: build_cache(documents, lesson.tokenizer, place / f"train@{weight:g}")
+        for weight, documents in sorted(groups.items())
+    }
+
+
+def _every(epochs: float | None, steps: int, steps_per_epoch: float) -> int:
+    """Return the steps between two looks at the new domain's gate: an epoch, or a part of the lesson."""
+    every = steps_per_epoch if epochs is not None and epochs > 1 else steps / _LOOKS
+    return max(1, round(every))
+
+
+def teach_steps(lesson: Lesson, loader: Loader, plan: Plan, held: Held | None) -> float:
+    """Train, and end with the weights that were best on the new domain's gate; returns the seconds it took."""
+    best = _Best(lesson, held) if held is not None else None
+    drive = Drive(
+        run=lesson.run,
+        label=f"Lesson: {lesson.settings.domain}",
+        bytes_per_token=lesson.run.facts["bytes_per_token"],
+        measure=best.measure if best is not None else None,
+        measure_every=lesson.run.facts["measure_every"],
+    )
+    with graceful_interrupts() as stop:
+        seconds = drive.steps(lesson.model, loader, plan, stop)
+    if best is not None:
+        best.restore()
+    lesson.model.eval()
+    return seconds
+
+
+@dataclass
+class _Best:
+    """The best weights so far, by the new domain's gate slice as the weights in training read it, alone."""
+
+    lesson: Lesson
+    held: Held
+    _nats: float = float("inf")
+    _weights: dict[str, Tensor] = field(default_factory=dict)
+    _is_last: bool = False
+
+    def measure(self) -> Score:
+        panel = self.held.panel.copy()
+        panel.read(self.lesson.model, self.lesson.expert)
+        score = score_of(panel.tallies([self.lesson.expert]), self.held.sizes)
+        self._is_last = score.nats <= self._nats
+        if self._is_last:
+            self._nats = score.nats
+            self._weights = {name: weight.detach().clone() for name, weight in self._moving()}
+        return score
+
+    def restore(self) -> None:
+        if self._weights and not self._is_last:
+            progress.note("The lesson was best before its end: those weights are kept.")
+            with torch.no_grad():
+                for name, weight in self._moving():
+                    weight.copy_(self._weights[name])
+
+    def _moving(self) -> Iterator[tuple[str, Tensor]]:
+        return ((name, weight) for name, weight in self.lesson.model.named_parameters() if weight.requires_grad)
+
+
+def pull_of(lesson: Lesson) -> ElasticPull | None:
+    """Return EWC's pull towards the weights as they are, where it is wanted and there is old text to learn it from."""
+    if not lesson.settings.use_ewc or not lesson.settings.ewc_lambda:
+        return None
+    if not lesson.memory.counts():
+        progress.note("note: EWC needs remembered text, and there is none; it is off")
+        return None
+    length = min(256, lesson.sequence_length)
+    place = lesson.run.path / "cache" / "replay"
+    sources = replay_sources(lesson.memory, lesson.tokenizer, place, length, 1.0)
+    loader = Loader(sources, batch_size=_FISHER_ROWS, seed=lesson.settings.seed + 1)
+    generator = torch.Generator(lesson.model.model.embed_tokens.weight.device).manual_seed(lesson.settings.seed)
+    count = lesson.settings.fisher_batches
+    with progress.task("Finding what the old domains need (Fisher)", total=count) as shown:
+
+        def batches() -> Iterator[Batch]:
+            for number in range(count):
+                yield loader.batch(number)
+                shown.update(done=number + 1)
+
+        fisher = fisher_diagonal(lesson.model, batches(), generator)
+    return ElasticPull.towards_now(lesson.model, fisher, lesson.settings.ewc_lambda)

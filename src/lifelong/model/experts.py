@@ -1,0 +1,134 @@
+"""The base model and its adapters side by side: the experts that answer together when none is named.
+
+Each expert is the base with one adapter, and the untouched base is one of them. `use_expert` lets one compute alone;
+under `all_experts` they compute at once, in one batch.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+import torch
+from safetensors.torch import load_file
+from torch import Tensor, nn
+
+from lifelong.model.adapters import (
+    WEIGHTS,
+    LowRank,
+    adapted_layers,
+    attach_adapter,
+    detach_adapter,
+    load_adapter_state,
+    read_adapter_config,
+)
+from lifelong.model.transformer import Transformer
+
+BASE, ROUTED = "base", "routed"
+RESERVED = (BASE, ROUTED)  # names that no adapter may have
+
+
+class Experts(nn.Module):
+    """The branches of every adapter of a model, in the order in which they were learned; they are never trained."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.adapters: list[str] = []
+        self.branches = nn.ModuleList()  # of each adapter: a list with one branch for each adapted layer
+
+    @property
+    def names(self) -> list[str]:
+        """The experts' names, the base first."""
+        return [BASE, *self.adapters]
+
+    def of_layer(self, number: int) -> list[LowRank | None]:
+        """Return every expert's branch of one layer; None of the base."""
+        found: list[LowRank | None] = [None]
+        for branches in self.branches:
+            assert isinstance(branches, nn.ModuleList)
+            branch = branches[number]
+            assert isinstance(branch, LowRank)
+            found.append(branch)
+        return found
+
+    def branch(self, name: str) -> nn.ModuleList | None:
+        """Return the branches of an expert; None of the base."""
+        if name == BASE:
+            return None
+        found = self.branches[self.adapters.index(name)]
+        assert isinstance(found, nn.ModuleList)
+        return found
+
+
+class _Bank(nn.Module):
+    """The branches of one layer, of all experts at once. Smaller ranks are filled up with zeros, which add nothing."""
+
+    def __init__(self, branches: list[LowRank | None], inputs: int, outputs: int, like: Tensor) -> None:
+        super().__init__()
+        rank = max(branch.lora_A.shape[0] for branch in branches if branch is not None)
+        self.down = like.new_zeros(len(branches), inputs, rank)
+        self.up = like.new_zeros(len(branches), rank, outputs)
+        for number, branch in enumerate(branches):
+            if branch is not None:
+                mine = branch.lora_A.shape[0]
+                self.down[number, :, :mine] = branch.lora_A.detach().T
+                self.up[number, :mine] = branch.lora_B.detach().T * branch.scale
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return each expert's s·B·A·x for x (experts x batch, time, inputs), the rows of an expert side by side."""
+        rows = x.reshape(len(self.down), -1, x.shape[-1])
+        return torch.bmm(torch.bmm(rows, self.down), self.up).view(*x.shape[:-1], -1)
+
+
+def add_expert(model: Transformer, name: str) -> None:
+    """Take the attached adapter off, and put it beside the model's other experts under ``name``."""
+    if model.experts is None:
+        model.experts = Experts()
+    assert isinstance(model.experts, Experts)
+    branches = nn.ModuleList()
+    for _, layer in adapted_layers(model):
+        assert isinstance(layer.adapter, LowRank)
+        branches.append(layer.adapter.requires_grad_(False))
+        layer.adapter = None
+    model.experts.adapters.append(name)
+    model.experts.branches.append(branches)
+
+
+def load_experts(model: Transformer, places: Mapping[str, Path]) -> None:
+    """Put the adapters saved in ``places`` (name → PEFT directory) beside the model, and freeze nothing.
+
+    Raises:
+        LifelongError: files are missing, or an adapter is for another model.
+    """
+    for name, place in places.items():
+        attach_adapter(model, read_adapter_config(place))
+        load_adapter_state(model, load_file(place / WEIGHTS), where=str(place))
+        add_expert(model, name)
+    detach_adapter(model)
+
+
+def use_expert(model: Transformer, name: str) -> None:
+    """Let one expert compute alone: an adapter, or the base."""
+    assert isinstance(model.experts, Experts)
+    branches = model.experts.branch(name)
+    for number, (_, layer) in enumerate(adapted_layers(model)):
+        layer.adapter = None if branches is None else branches[number]
+
+
+@contextlib.contextmanager
+def all_experts(model: Transformer) -> Iterator[int]:
+    """Let all experts compute at once, on rows repeated for each; yields how many there are.
+
+    Inputs are (experts x batch, time), the rows of an expert side by side, in the order of `Experts.names`.
+    """
+    experts = model.experts
+    assert isinstance(experts, Experts)
+    layers = list(adapted_layers(model))
+    for number, (_, layer) in enumerate(layers):
+        layer.adapter = _Bank(experts.of_layer(number), layer.in_features, layer.out_features, layer.weight)
+    try:
+        yield len(experts.names)
+    finally:
+        for _, layer in layers:
+            layer.adapter = None
