@@ -14,7 +14,7 @@ from lifelong.generate.sampling import check_sampling, sample_next
 from lifelong.generate.stream import TextStream
 
 if TYPE_CHECKING:
-    from lifelong.model.transformer import Transformer
+    from lifelong.model.base import LanguageModel
     from lifelong.tokens.base import Tokenizer
 
 
@@ -24,7 +24,7 @@ def note_to_stderr(message: str) -> None:
 
 
 def generate(
-    model: Transformer,
+    model: LanguageModel,
     tokenizer: Tokenizer,
     prompt: str | list[int],
     *,
@@ -81,8 +81,7 @@ def generate(
         cache = model.new_cache(num_samples, len(ids) + max_tokens)
         inputs = torch.tensor([ids] * num_samples, device=device)
         for _ in range(max_tokens):
-            # Only the last position's logits are needed; over a long prompt the rest would be most of the work.
-            logits = model.lm_head(model.hidden(inputs, cache=cache)[:, -1])
+            logits = model.next_logits(inputs, cache)
             # Imported models may have rows of padding beyond the vocabulary, which spell nothing.
             logits = logits[:, : tokenizer.vocab_size]
             chosen = sample_next(
@@ -104,7 +103,7 @@ def _prompt_ids(tokenizer: Tokenizer, prompt: str | list[int]) -> list[int]:
     return list(prompt) or [tokenizer.eos_id]
 
 
-def _fit(model: Transformer, ids: list[int], max_tokens: int, on_note: Callable[[str], None]) -> list[int]:
+def _fit(model: LanguageModel, ids: list[int], max_tokens: int, on_note: Callable[[str], None]) -> list[int]:
     context = model.config.max_seq_len
     room = context - max_tokens
     if room < 1:
