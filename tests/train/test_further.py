@@ -82,8 +82,8 @@ def test_what_an_adapter_learned_is_merged_and_the_matrix_goes_on(
     out = tmp_path / "m"
     train([str(text_file)], out, settings, tokenizer=tokenizer_dir)
     choices = {"domain": "more", "steps": 3, "batch_size": 4, "sequence_length": 32, "max_bytes": 4000, "accept": True}
-    learn(out, [str(text_file)], LearnSettings.build({**choices, "use_ewc": False}))
-    taught, _ = load_model(out)
+    learn(out, [str(text_file)], LearnSettings.build({**choices, "use_ewc": False, "mode": "adapter", "again": True}))
+    taught, _ = load_model(out, adapter="more")
     still = settings.model_copy(
         update={"steps": 1, "optimizer": OptimizerSettings(learning_rate=1e-12, weight_decay=0.0)}
     )
@@ -95,7 +95,7 @@ def test_what_an_adapter_learned_is_merged_and_the_matrix_goes_on(
         assert torch.allclose(taught(ids), after(ids), atol=1e-4)
     matrix = read_matrix(out)
     assert (matrix.domains, matrix.sessions) == (["base", "more"], ["start", "more", "base"])
-    assert ModelStore.open(out).state()["active_adapter"] is None
+    assert ModelStore.open(out).state()["adapters"] == []
 
 
 @examples(max_examples=12)

@@ -12,7 +12,7 @@ from lifelong.errors import LifelongError
 if TYPE_CHECKING:
     from lifelong.evaluate.routing import Panel
     from lifelong.evaluate.windows import Progress, Scored, Tally
-    from lifelong.model.transformer import Transformer
+    from lifelong.model.base import LanguageModel
     from lifelong.text import Document
     from lifelong.tokens.base import Tokenizer
 
@@ -98,7 +98,7 @@ def scored_bytes(document: Document) -> int:
 
 
 def score(
-    model: Transformer,
+    model: LanguageModel,
     tokenizer: Tokenizer,
     documents: Sequence[Document],
     *,

@@ -27,7 +27,7 @@ from lifelong.evaluate.windows import Progress, Scored, Tally, cut_windows, read
 from lifelong.model.experts import BASE, Experts, use_expert
 
 if TYPE_CHECKING:
-    from lifelong.model.transformer import Transformer
+    from lifelong.model.base import LanguageModel
 
 Nats = npt.NDArray[np.float64]
 Hits = npt.NDArray[np.bool_]
@@ -67,7 +67,7 @@ class Panel:
     length: int
     readings: dict[str, list[tuple[Nats, Hits]]] = field(default_factory=dict)
 
-    def read(self, model: Transformer, name: str, *, progress: Progress | None = None) -> None:
+    def read(self, model: LanguageModel, name: str, *, progress: Progress | None = None) -> None:
         """Run the model as it now computes over all tokens, and keep the outcome as the expert ``name``.
 
         Raises:
@@ -105,7 +105,7 @@ class Panel:
         return found
 
 
-def read_experts(model: Transformer, panel: Panel, *, progress: Progress | None = None) -> None:
+def read_experts(model: LanguageModel, panel: Panel, *, progress: Progress | None = None) -> None:
     """Let every expert of a model read a panel; a model without any is one itself."""
     if not isinstance(model.experts, Experts):
         panel.read(model, BASE, progress=progress)

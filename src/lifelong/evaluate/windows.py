@@ -14,7 +14,7 @@ from lifelong.errors import LifelongError
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from lifelong.model.transformer import Transformer
+    from lifelong.model.base import LanguageModel
 
 IGNORED = -100
 Progress = Callable[[int, int], None]
@@ -51,7 +51,7 @@ class Window:
 
 
 def tally(
-    model: Transformer,
+    model: LanguageModel,
     sequences: Sequence[Scored],
     *,
     sequence_length: int,
@@ -81,7 +81,7 @@ def tally(
 
 
 def tally_windows(
-    model: Transformer,
+    model: LanguageModel,
     windows: list[Window],
     owners: int,
     *,
@@ -100,7 +100,7 @@ def tally_windows(
 
 
 def read_windows(
-    model: Transformer, windows: list[Window], *, batch_tokens: int = 4096, progress: Progress | None = None
+    model: LanguageModel, windows: list[Window], *, batch_tokens: int = 4096, progress: Progress | None = None
 ) -> Iterator[tuple[Window, Tensor, Tensor]]:
     """Yield every window with the loss of each label (nats, double precision, 0 where ignored) and its top-1 hits."""
     batches = _batches(sorted(windows, key=lambda window: -len(window.inputs)), batch_tokens)

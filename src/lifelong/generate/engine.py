@@ -15,7 +15,7 @@ from lifelong.generate.sampling import check_sampling, sample_next
 from lifelong.generate.stream import TextStream
 
 if TYPE_CHECKING:
-    from lifelong.model.transformer import Transformer
+    from lifelong.model.base import LanguageModel
     from lifelong.tokens.base import Tokenizer
 
 
@@ -25,7 +25,7 @@ def note_to_stderr(message: str) -> None:
 
 
 def generate(
-    model: Transformer,
+    model: LanguageModel,
     tokenizer: Tokenizer,
     prompt: str | list[int],
     *,
@@ -102,7 +102,7 @@ def _prompt_ids(tokenizer: Tokenizer, prompt: str | list[int]) -> list[int]:
     return list(prompt) or [tokenizer.eos_id]
 
 
-def _fit(model: Transformer, ids: list[int], max_tokens: int, on_note: Callable[[str], None]) -> list[int]:
+def _fit(model: LanguageModel, ids: list[int], max_tokens: int, on_note: Callable[[str], None]) -> list[int]:
     context = model.config.max_seq_len
     room = context - max_tokens
     if room < 1:

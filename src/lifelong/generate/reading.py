@@ -9,11 +9,10 @@ from typing import TYPE_CHECKING, Self
 import torch
 from torch import Tensor
 
-from lifelong.model.cross_entropy import token_cross_entropy
 from lifelong.model.experts import all_experts
 
 if TYPE_CHECKING:
-    from lifelong.model.transformer import Transformer
+    from lifelong.model.base import LanguageModel
 
 
 class Reader:
@@ -29,7 +28,7 @@ class Reader:
         length: the most tokens of one text.
     """
 
-    def __init__(self, model: Transformer, rows: int, length: int) -> None:
+    def __init__(self, model: LanguageModel, rows: int, length: int) -> None:
         self._model, self._rows, self._length = model, rows, length
         self._stack = ExitStack()
 
@@ -48,22 +47,21 @@ class Reader:
 
     def read(self, ids_BT: Tensor) -> Tensor:
         """Read the next tokens, (rows, time), and return scores of what follows the last, (rows, vocabulary)."""
-        states = self._model.hidden(ids_BT.repeat(self._count, 1), cache=self._cache)
-        # Only the last position's logits are needed; over a long prompt the rest would be most of the work.
-        logits: Tensor = self._model.lm_head(states[:, -1])
+        logits = self._model.next_logits(ids_BT.repeat(self._count, 1), self._cache)
         if self._count == 1:
             return logits
         scores = logits.float().log_softmax(-1).view(self._count, self._rows, -1)
-        self._weigh(ids_BT, states)
+        self._weigh(ids_BT)
         self._last = scores
         return torch.logsumexp(scores + self._evidence.log_softmax(0).unsqueeze(-1), dim=0)
 
-    def _weigh(self, ids_BT: Tensor, states: Tensor) -> None:
+    def _weigh(self, ids_BT: Tensor) -> None:
         """Add what each expert gave to the tokens just read: to the first before it saw any of them."""
         if self._last is not None:
             first = ids_BT[:, :1].expand(self._count, -1, -1)
             self._evidence += self._last.gather(2, first).squeeze(2)
         if ids_BT.shape[1] > 1:
-            labels = ids_BT[:, 1:].repeat(self._count, 1)
-            losses, _ = token_cross_entropy(states[:, :-1].flatten(0, 1), self._model.lm_head.weight, labels.flatten())
-            self._evidence -= losses.view_as(labels).sum(1).view(self._count, self._rows)
+            assert self._last is None, "only the prompt is read in one piece"
+            seen = ids_BT.repeat(self._count, 1)
+            losses, _ = self._model.token_losses(seen[:, :-1], seen[:, 1:])
+            self._evidence -= losses.sum(1).view(self._count, self._rows)

@@ -5,14 +5,18 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from lifelong.files import write_json
 from lifelong.learn.lesson import Lesson, LessonResult
 from lifelong.model.adapters import save_adapter
+from lifelong.model.base import LanguageModel
 from lifelong.model.directory import fingerprint, model_card, write_model_files
-from lifelong.model.store import HOME
+from lifelong.model.store import HOME, ModelStore
 from lifelong.text.document import Document
-from lifelong.train.founding import stage_domain, write_state
+from lifelong.text.memory import ReplayMemory
+from lifelong.tokens.base import Tokenizer
+from lifelong.train.founding import MEMORY, stage_domain, write_state
 
 
 def commit_lesson(lesson: Lesson, result: LessonResult) -> None:
@@ -43,6 +47,41 @@ def commit_lesson(lesson: Lesson, result: LessonResult) -> None:
         }
         write_json(staged / record, facts)
         store.commit(staged, event)
+
+
+def commit_consolidation(
+    store: ModelStore,
+    model: LanguageModel,
+    tokenizer: Tokenizer,
+    facts: dict[str, Any],
+    memory: ReplayMemory,
+    *,
+    accepted: bool,
+) -> None:
+    """Record a consolidation; make the plain weights the model, without adapters, only if it was accepted."""
+    number = 1 + sum(event["event"] == "consolidation" for event in store.history())
+    event = {
+        "event": "consolidation",
+        "accepted": accepted,
+        "adapters": facts["adapters"],
+        "share": facts["share"],
+        "run": Path(facts["run"]).relative_to(store.root).as_posix(),
+        "reasons": facts["reasons"],
+    }
+    with store.staging() as staged:
+        write_json(
+            staged / HOME / "sessions" / f"consolidation-{number:04d}.json",
+            {**facts, "model": None, "run": event["run"]},
+        )
+        if accepted:
+            write_model_files(model, tokenizer, staged)
+            memory.save(staged / MEMORY)
+            state = store.state()
+            state.update(
+                adapters=[], base_fingerprint=fingerprint(model), memory=memory.counts(), matrix=facts["matrix"]
+            )
+            write_state(staged, state)
+        store.commit(staged, event, remove=(f"{HOME}/adapters/",) if accepted else ())
 
 
 def _stage_model(lesson: Lesson, result: LessonResult, staged: Path) -> None:

@@ -26,6 +26,9 @@ class Change:
         """The difference as a share of the value before."""
         return self.difference / self.before
 
+    def __str__(self) -> str:
+        return f"{self.before:.3f} to {self.after:.3f} bits per byte ({self.relative:+.1%})"
+
 
 def change(before: Score, after: Score) -> Change:
     """Compare two scores of the same documents.
@@ -54,6 +57,17 @@ class Decision:
     reasons: list[str] = field(default_factory=list)
 
 
+def decide_all(changes: dict[str, Change], *, tolerance: float = 0.01) -> Decision:
+    """Keep what costs no domain more than the tolerance of its bits per byte, or two standard errors if that is more."""
+    decision = Decision(accepted=True)
+    for domain, moved in changes.items():
+        good = moved.difference <= max(tolerance * moved.before, 2 * (moved.standard_error or 0.0))
+        decision.accepted &= good
+        word = "kept" if good else "lost beyond the tolerance"
+        decision.reasons.append(f"{domain}: {word}, {moved}")
+    return decision
+
+
 def decide(changes: dict[str, Change], taught: str, *, tolerance: float = 0.01) -> Decision:
     """Keep a lesson that teaches more than noise and takes no old domain more than the tolerance.
 
@@ -63,7 +77,6 @@ def decide(changes: dict[str, Change], taught: str, *, tolerance: float = 0.01) 
     decision = Decision(accepted=True)
     for domain, moved in changes.items():
         noise = 2 * (moved.standard_error or 0.0)
-        figures = f"{moved.before:.3f} to {moved.after:.3f} bits per byte ({moved.relative:+.1%})"
         if domain == taught:
             good = moved.difference < -noise
             decision.learned = good
@@ -72,7 +85,7 @@ def decide(changes: dict[str, Change], taught: str, *, tolerance: float = 0.01) 
             good = moved.difference <= max(tolerance * moved.before, noise)
             word = "kept" if good else "forgotten beyond the tolerance"
         decision.accepted &= good
-        decision.reasons.append(f"{domain}: {word}, {figures}")
+        decision.reasons.append(f"{domain}: {word}, {moved}")
     if taught not in changes:
         decision.reasons.append(f"{taught}: unmeasured, its text is too small for a gate slice")
     return decision

@@ -9,7 +9,7 @@ from pathlib import Path
 from lifelong import progress
 from lifelong.evaluate.bits import Score, chosen_documents, encode_documents, panel_score
 from lifelong.evaluate.routing import Panel, read_experts
-from lifelong.model.transformer import Transformer
+from lifelong.model.base import LanguageModel
 from lifelong.text.document import Document
 from lifelong.text.memory import read_slice
 from lifelong.tokens.base import Tokenizer
@@ -53,7 +53,7 @@ def hold(tokenizer: Tokenizer, slices: Slices, *, sequence_length: int, max_byte
     return found
 
 
-def read_held(model: Transformer, holdings: Holdings, title: str) -> None:
+def read_held(model: LanguageModel, holdings: Holdings, title: str) -> None:
     """Let every expert of the model read all slices."""
     with progress.task(title, total=len(holdings)) as shown:
         for number, held in enumerate(holdings.values(), start=1):
@@ -61,7 +61,7 @@ def read_held(model: Transformer, holdings: Holdings, title: str) -> None:
             shown.update(done=number)
 
 
-def with_reading(model: Transformer, holdings: Holdings, name: str, title: str) -> Holdings:
+def with_reading(model: LanguageModel, holdings: Holdings, name: str, title: str) -> Holdings:
     """Return the slices with one more reading: that of the model as it now computes, as the expert ``name``."""
     found = {}
     with progress.task(title, total=len(holdings)) as shown:

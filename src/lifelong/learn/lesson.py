@@ -10,9 +10,9 @@ from lifelong.evaluate.matrix import Matrix
 from lifelong.learn.gate import Change, Decision
 from lifelong.learn.method import Mode
 from lifelong.learn.weights import Moving
+from lifelong.model.base import LanguageModel
 from lifelong.model.experts import BASE
 from lifelong.model.store import ModelStore
-from lifelong.model.transformer import Transformer
 from lifelong.settings.learn import LearnSettings
 from lifelong.text.corpus import Corpus
 from lifelong.text.memory import ReplayMemory
@@ -81,7 +81,7 @@ class Lesson:
     store: ModelStore
     settings: LearnSettings
     corpus: Corpus
-    model: Transformer
+    model: LanguageModel
     tokenizer: Tokenizer
     memory: ReplayMemory
     bf16: bool

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import math
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
 import torch
@@ -13,18 +14,24 @@ from lifelong.evaluate.bits import Score, score_of
 from lifelong.learn.ewc import ElasticPull, fisher_diagonal
 from lifelong.learn.held import Held
 from lifelong.learn.lesson import Lesson
+from lifelong.model.base import LanguageModel
+from lifelong.settings.consolidate import ConsolidateSettings
+from lifelong.settings.learn import LearnSettings
 from lifelong.settings.train import OptimizerSettings, ScheduleSettings
 from lifelong.text.document import Document
+from lifelong.text.memory import ReplayMemory
+from lifelong.tokens.base import Tokenizer
 from lifelong.tokens.building import build_cache
 from lifelong.tokens.loader import Batch, Loader
 from lifelong.tokens.replay import replay_sources
 from lifelong.tokens.rows import ChatSource, RowSource, WindowSource
 from lifelong.tokens.shards import TokenCache
 from lifelong.train.drive import Drive
+from lifelong.train.folder import RunFolder
 from lifelong.train.interrupts import graceful_interrupts
 from lifelong.train.loop import Plan
 from lifelong.train.optim import build_optimizers, schedule
-from lifelong.train.planning import compile_blocks, measure_step, steps_in, steps_of
+from lifelong.train.planning import compile_blocks, measure_step, steps_in
 
 # Rows of 256 tokens in a batch that the Fisher information is estimated on: small batches, see `fisher_diagonal`.
 _FISHER_ROWS = 2
@@ -71,13 +78,7 @@ def plan_lesson(lesson: Lesson, share: float) -> tuple[Loader, Plan]:
     seconds = measure_step(lesson.model, loader, make)
     rows = settings.batch_size * settings.gradient_accumulation_steps
     epoch_rows = sum(len(source) for source, _ in fresh) / new
-    if settings.steps is not None:
-        steps = settings.steps
-    elif settings.minutes is not None:
-        steps = steps_in(settings.minutes, seconds)
-    else:
-        assert settings.epochs is not None  # settings fill it in
-        steps = steps_of(settings.epochs, epoch_rows, rows)
+    steps = steps_wanted(settings, seconds, epoch_rows / rows)
     compiled = compile_blocks(lesson.model, settings.compile, steps * seconds)
     replay = f", {1 - new:.0%} of it replay" if replayed else ", no replay"
     weights = f"Adapter {lesson.moving.name}" if adapter else "All weights"
@@ -98,6 +99,16 @@ def plan_lesson(lesson: Lesson, share: float) -> tuple[Loader, Plan]:
         learning_rate=lesson.rate,
     )
     return loader, make(steps)
+
+
+def steps_wanted(settings: LearnSettings | ConsolidateSettings, step_seconds: float, steps_per_epoch: float) -> int:
+    """Return the steps that the settings ask for, in steps, minutes or epochs."""
+    if settings.steps is not None:
+        return settings.steps
+    if settings.minutes is not None:
+        return steps_in(settings.minutes, step_seconds)
+    assert settings.epochs is not None  # settings fill it in
+    return max(1, math.ceil(settings.epochs * steps_per_epoch))
 
 
 def _caches(lesson: Lesson) -> dict[float, TokenCache]:
@@ -169,23 +180,61 @@ class _Best:
 
 def pull_of(lesson: Lesson) -> ElasticPull | None:
     """Return EWC's pull towards the weights as they are, where it is wanted and there is old text to learn it from."""
-    if not lesson.settings.use_ewc or not lesson.settings.ewc_lambda:
+    settings = lesson.settings
+    if not settings.use_ewc or not settings.ewc_lambda:
         return None
-    if not lesson.memory.counts():
+    return pull_towards(
+        lesson.model,
+        lesson.tokenizer,
+        lesson.memory,
+        lesson.run,
+        seed=settings.seed,
+        batches=settings.fisher_batches,
+        strength=settings.ewc_lambda,
+        length=lesson.sequence_length,
+    )
+
+
+def pull_towards(
+    model: LanguageModel,
+    tokenizer: Tokenizer,
+    memory: ReplayMemory,
+    run: RunFolder,
+    *,
+    seed: int,
+    batches: int,
+    strength: float,
+    length: int,
+    only: Sequence[str] | None = None,
+) -> ElasticPull | None:
+    """Return EWC's pull towards a model's weights as they are; None where there is no old text.
+
+    Args:
+        model: the model.
+        tokenizer: the one it was trained with.
+        memory: what it remembers.
+        run: where the old text is cached.
+        seed: of the drawn labels and of the order of the text.
+        batches: of text that the Fisher information is estimated on.
+        strength: λ.
+        length: tokens of a row at most.
+        only: domains to protect; all by default.
+    """
+    kept = ReplayMemory(memory.capacity)
+    for domain in memory.counts() if only is None else only:
+        kept.examples[domain] = memory.documents(domain)
+    if not kept.counts():
         progress.note("note: EWC needs remembered text, and there is none; it is off")
         return None
-    length = min(256, lesson.sequence_length)
-    place = lesson.run.path / "cache" / "replay"
-    sources = replay_sources(lesson.memory, lesson.tokenizer, place, length, 1.0)
-    loader = Loader(sources, batch_size=_FISHER_ROWS, seed=lesson.settings.seed + 1)
-    generator = torch.Generator(lesson.model.model.embed_tokens.weight.device).manual_seed(lesson.settings.seed)
-    count = lesson.settings.fisher_batches
-    with progress.task("Finding what the old domains need (Fisher)", total=count) as shown:
+    sources = replay_sources(kept, tokenizer, run.path / "cache" / "replay", min(256, length), 1.0)
+    loader = Loader(sources, batch_size=_FISHER_ROWS, seed=seed + 1)
+    generator = torch.Generator(model.device).manual_seed(seed)
+    with progress.task("Finding what the old domains need (Fisher)", total=batches) as shown:
 
-        def batches() -> Iterator[Batch]:
-            for number in range(count):
+        def rows() -> Iterator[Batch]:
+            for number in range(batches):
                 yield loader.batch(number)
                 shown.update(done=number + 1)
 
-        fisher = fisher_diagonal(lesson.model, batches(), generator)
-    return ElasticPull.towards_now(lesson.model, fisher, lesson.settings.ewc_lambda)
+        fisher = fisher_diagonal(model, rows(), generator)
+    return ElasticPull.towards_now(model, fisher, strength)

@@ -20,9 +20,9 @@ from lifelong.model.adapters import (
     read_adapter_config,
     rescale_adapter,
 )
+from lifelong.model.base import LanguageModel
 from lifelong.model.directory import adapter_path, fingerprint
 from lifelong.model.experts import RESERVED
-from lifelong.model.transformer import Transformer
 from lifelong.settings.learn import LearnSettings
 
 
@@ -36,12 +36,12 @@ class Moving:
     _start: dict[str, Tensor] = field(default_factory=dict)
     _end: dict[str, Tensor] = field(default_factory=dict)
 
-    def begin(self, model: Transformer) -> None:
+    def begin(self, model: LanguageModel) -> None:
         """Remember where all weights were; a new adapter is nothing at the start."""
         if self.adapter is None:
             self._start = {name: parameter.detach().clone() for name, parameter in model.named_parameters()}
 
-    def step_back(self, model: Transformer, scale: float) -> None:
+    def step_back(self, model: LanguageModel, scale: float) -> None:
         """Put the weights at a share of the way that the lesson took them.
 
         At 0 all weights are where they began. An adapter is scaled, so at 0 it does nothing at all.
@@ -64,7 +64,7 @@ class Moving:
 
 
 def prepare_weights(
-    root: Path, state: dict[str, Any], model: Transformer, settings: LearnSettings, mode: str
+    root: Path, state: dict[str, Any], model: LanguageModel, settings: LearnSettings, mode: str
 ) -> Moving:
     """Attach a new adapter, or let all weights move. A domain taught again goes on from its last adapter.
 
@@ -99,7 +99,7 @@ def prepare_weights(
     return Moving(name, config)
 
 
-def _go_on_from(place: Path, model: Transformer, config: AdapterConfig) -> None:
+def _go_on_from(place: Path, model: LanguageModel, config: AdapterConfig) -> None:
     before = read_adapter_config(place)
     if before.rank != config.rank:
         progress.note(

@@ -23,7 +23,7 @@ from lifelong.model.adapters import (
     load_adapter_state,
     read_adapter_config,
 )
-from lifelong.model.transformer import Transformer
+from lifelong.model.base import LanguageModel
 
 BASE, ROUTED = "base", "routed"
 RESERVED = (BASE, ROUTED)  # names that no adapter may have
@@ -64,11 +64,12 @@ class Experts(nn.Module):
 class _Bank(nn.Module):
     """The branches of one layer, of all experts at once. Smaller ranks are filled up with zeros, which add nothing."""
 
-    def __init__(self, branches: list[LowRank | None], inputs: int, outputs: int, like: Tensor) -> None:
+    def __init__(self, branches: list[LowRank | None]) -> None:
         super().__init__()
-        rank = max(branch.lora_A.shape[0] for branch in branches if branch is not None)
-        self.down = like.new_zeros(len(branches), inputs, rank)
-        self.up = like.new_zeros(len(branches), rank, outputs)
+        some = [branch for branch in branches if branch is not None]
+        rank = max(branch.lora_A.shape[0] for branch in some)
+        self.down = some[0].lora_A.new_zeros(len(branches), some[0].lora_A.shape[1], rank)
+        self.up = some[0].lora_B.new_zeros(len(branches), rank, some[0].lora_B.shape[0])
         for number, branch in enumerate(branches):
             if branch is not None:
                 mine = branch.lora_A.shape[0]
@@ -81,7 +82,7 @@ class _Bank(nn.Module):
         return torch.bmm(torch.bmm(rows, self.down), self.up).view(*x.shape[:-1], -1)
 
 
-def add_expert(model: Transformer, name: str) -> None:
+def add_expert(model: LanguageModel, name: str) -> None:
     """Take the attached adapter off, and put it beside the model's other experts under ``name``."""
     if model.experts is None:
         model.experts = Experts()
@@ -95,7 +96,7 @@ def add_expert(model: Transformer, name: str) -> None:
     model.experts.branches.append(branches)
 
 
-def load_experts(model: Transformer, places: Mapping[str, Path]) -> None:
+def load_experts(model: LanguageModel, places: Mapping[str, Path]) -> None:
     """Put the adapters saved in ``places`` (name → PEFT directory) beside the model, and freeze nothing.
 
     Raises:
@@ -108,7 +109,7 @@ def load_experts(model: Transformer, places: Mapping[str, Path]) -> None:
     detach_adapter(model)
 
 
-def use_expert(model: Transformer, name: str) -> None:
+def use_expert(model: LanguageModel, name: str) -> None:
     """Let one expert compute alone: an adapter, or the base."""
     assert isinstance(model.experts, Experts)
     branches = model.experts.branch(name)
@@ -117,7 +118,7 @@ def use_expert(model: Transformer, name: str) -> None:
 
 
 @contextlib.contextmanager
-def all_experts(model: Transformer) -> Iterator[int]:
+def all_experts(model: LanguageModel) -> Iterator[int]:
     """Let all experts compute at once, on rows repeated for each; yields how many there are.
 
     Inputs are (experts x batch, time), the rows of an expert side by side, in the order of `Experts.names`.
@@ -126,7 +127,7 @@ def all_experts(model: Transformer) -> Iterator[int]:
     assert isinstance(experts, Experts)
     layers = list(adapted_layers(model))
     for number, (_, layer) in enumerate(layers):
-        layer.adapter = _Bank(experts.of_layer(number), layer.in_features, layer.out_features, layer.weight)
+        layer.adapter = _Bank(experts.of_layer(number))
     try:
         yield len(experts.names)
     finally:

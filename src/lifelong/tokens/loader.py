@@ -35,16 +35,18 @@ class Batch:
         segment_ids: (batch, time) int64, or None where no row is packed; attention stays within equal values, -1 pads.
         weights: (batch, 1) fp32, the factor on the loss of each row's tokens, 1 on average over the mixture; None
             where all are alike.
+        sources: (batch,) int64, which of the loader's sources each row is of.
     """
 
     input_ids: torch.Tensor
     labels: torch.Tensor
     segment_ids: torch.Tensor | None = None
     weights: torch.Tensor | None = None
+    sources: torch.Tensor | None = None
 
     def to(self, device: torch.device | str) -> Batch:
         """Return the batch on another device."""
-        tensors = (self.input_ids, self.labels, self.segment_ids, self.weights)
+        tensors = (self.input_ids, self.labels, self.segment_ids, self.weights, self.sources)
         return Batch(*(None if t is None else t.to(device, non_blocking=True) for t in tensors))  # type: ignore[arg-type]
 
 
@@ -119,7 +121,7 @@ class Loader:
                 segments[here] = found
         if self.hide is not None:
             ids, labels = self.hide(ids, np.arange(start, start + count))
-        batch = Batch(torch.from_numpy(ids), torch.from_numpy(labels))
+        batch = Batch(torch.from_numpy(ids), torch.from_numpy(labels), sources=torch.from_numpy(which))
         if segments is not None:
             batch.segment_ids = torch.from_numpy(segments)
         if self.factors is not None:

@@ -14,8 +14,8 @@ from lifelong import progress
 from lifelong.device import pick_device, pick_precision
 from lifelong.errors import LifelongError
 from lifelong.files import writer_lock
+from lifelong.model.base import LanguageModel
 from lifelong.model.store import HOME
-from lifelong.model.transformer import Transformer
 from lifelong.settings.train import EvaluationSettings, OptimizerSettings, ScheduleSettings
 from lifelong.text.corpus import Corpus
 from lifelong.tokens.loader import Batch
@@ -79,7 +79,7 @@ def continue_training(
     rate, reason = choose_rate(optimizer, origin)
     progress.note(f"Learning rate {rate:.3g}: {reason}.")
     origin = replace(origin, learning_rate=rate, reason=reason)
-    bf16 = pick_precision(model.model.embed_tokens.weight.device, "auto") == "bf16"
+    bf16 = pick_precision(model.device, "auto") == "bf16"
     total = epochs * len(train_dataloader)
     measured: dict[str, Any] = {"length": None, "max_bytes": EvaluationSettings().max_bytes}
     before = measure_known(model, tokenizer, origin, {}, **measured, before=True)
@@ -167,8 +167,8 @@ def shifted(batch: Mapping[str, torch.Tensor], vocab_size: int) -> Batch:
     return Batch(ids, torch.cat([labels[:, 1:], last], dim=1))
 
 
-def _loss(model: Transformer, batches: DataLoader, bf16: bool) -> float:
-    device = model.model.embed_tokens.weight.device
+def _loss(model: LanguageModel, batches: DataLoader, bf16: bool) -> float:
+    device = model.device
     nats, tokens = 0.0, 0
     model.eval()
     with torch.no_grad(), precision(device, bf16):

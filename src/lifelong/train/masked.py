@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 from lifelong.errors import LifelongError
+from lifelong.model.base import LanguageModel
 from lifelong.model.encoder import build_model
-from lifelong.model.transformer import Transformer
 from lifelong.settings.presets import load_preset
 from lifelong.settings.train import TrainSettings
 from lifelong.tokens.base import Tokenizer
 from lifelong.tokens.masking import Masking, find_mask
 
 
-def new_model(settings: TrainSettings, tokenizer: Tokenizer) -> Transformer:
+def new_model(settings: TrainSettings, tokenizer: Tokenizer) -> LanguageModel:
     """Return a new model of the preset's shape, bidirectional and with a mask token for ``--phase mlm``.
 
     Raises:
@@ -27,7 +27,7 @@ def new_model(settings: TrainSettings, tokenizer: Tokenizer) -> Transformer:
     return build_model(preset.config(vocab_size=size, causal=False, mask_token_id=mask))
 
 
-def check_phase(model: Transformer, phase: str, where: str) -> None:
+def check_phase(model: LanguageModel, phase: str, where: str) -> None:
     """Raise LifelongError where a model cannot be trained further in a phase."""
     if model.config.causal == (phase != "mlm"):
         return
@@ -44,7 +44,7 @@ def check_phase(model: Transformer, phase: str, where: str) -> None:
     )
 
 
-def masking_of(model: Transformer, tokenizer: Tokenizer, settings: TrainSettings) -> Masking | None:
+def masking_of(model: LanguageModel, tokenizer: Tokenizer, settings: TrainSettings) -> Masking | None:
     """Return what hides tokens from a bidirectional model in training; None for a causal one.
 
     Raises:

@@ -1,0 +1,296 @@
+"""Consolidation: what the adapters know, folded into one set of plain weights.
+
+All weights learn from the replay memory: each domain's text, and beside it the probabilities that the domain's own
+adapter gives every next token. The base's domains are their own teachers, and EWC pulls the weights that they need back
+to where they were. Then old and new weights are averaged as far as that helps, and the outcome is kept only if no
+domain lost by it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import copy
+import tempfile
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from lifelong import progress
+from lifelong.device import pick_device, pick_precision
+from lifelong.errors import LifelongError
+from lifelong.evaluate.bits import Score
+from lifelong.evaluate.matrix import Matrix, extend_matrix
+from lifelong.files import writer_lock
+from lifelong.learn.commit import commit_consolidation
+from lifelong.learn.distil import Distillation
+from lifelong.learn.dream import dream
+from lifelong.learn.gate import Change, Decision, change, decide_all
+from lifelong.learn.held import Holdings, hold, read_held, read_slices, scores, with_reading
+from lifelong.learn.method import learning_rate
+from lifelong.learn.teaching import pull_towards, steps_wanted
+from lifelong.learn.weights import Moving
+from lifelong.model.base import LanguageModel
+from lifelong.model.directory import find_model, load_model, read_config
+from lifelong.model.experts import BASE
+from lifelong.model.store import HOME, ModelStore
+from lifelong.settings.consolidate import ConsolidateSettings
+from lifelong.settings.train import OptimizerSettings, ScheduleSettings
+from lifelong.text.memory import ReplayMemory
+from lifelong.tokens.base import Tokenizer
+from lifelong.tokens.checks import longest_row
+from lifelong.tokens.loader import Loader
+from lifelong.tokens.replay import replay_sources
+from lifelong.train.drive import Drive
+from lifelong.train.folder import RunFolder
+from lifelong.train.founding import MEMORY
+from lifelong.train.interrupts import graceful_interrupts
+from lifelong.train.loop import Plan
+from lifelong.train.optim import build_optimizers, schedule
+from lifelong.train.planning import compile_blocks, measure_step
+
+LABEL = "consolidated"
+_DREAM = "unprompted"  # the domain of what a base wrote itself
+_DREAM_TOKENS = 256
+_AVERAGES = (1.0, 0.9, 0.8, 0.7, 0.6)  # shares of the new weights that are tried
+
+
+@dataclass(frozen=True)
+class Consolidation:
+    """What came of it: ``share`` of the new weights, the rest of the old ones; the matrix is of the test slices."""
+
+    model: Path
+    run: Path
+    adapters: list[str]
+    accepted: bool
+    decision: Decision
+    changes: dict[str, Change]
+    matrix: Matrix
+    share: float
+    steps: int
+    tokens: int
+    seconds: float
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return plain values, as ``--json`` prints them."""
+        return {
+            "model": str(self.model),
+            "run": str(self.run),
+            "adapters": self.adapters,
+            "accepted": self.accepted,
+            "reasons": self.decision.reasons,
+            "matrix": self.matrix.to_dict(),
+            "share": self.share,
+            "steps": self.steps,
+            "tokens": self.tokens,
+            "seconds": round(self.seconds, 1),
+        }
+
+    def summary(self) -> str:
+        """Return a few lines for the screen."""
+        word = "kept: the model is one set of plain weights again"
+        if not self.accepted:
+            word = "undone: the model is as it was"
+        elif not self.decision.accepted:
+            word = "kept all the same, as asked for"
+        head = f"Consolidation of {len(self.adapters)} adapters {word}."
+        return "\n".join([head, *(f"  {line}" for line in self.decision.reasons)])
+
+
+def consolidate(model: Path, settings: ConsolidateSettings, *, dry_run: bool = False) -> Consolidation | None:
+    """Fold a model's adapters into its weights; commits the outcome, or undoes it, and records it either way.
+
+    Args:
+        model: a model directory.
+        settings: how.
+        dry_run: say what would be done and how long it takes, change nothing, and return None.
+
+    Raises:
+        LifelongError: the model has no adapters, or no memory of any text.
+        Interrupted: Ctrl-C; the model is untouched.
+    """
+    root = find_model(Path(model))
+    read_config(root).require_causal("be consolidated")
+    store = ModelStore.open(root)
+    names = store.adapters()
+    if not names:
+        raise LifelongError("the model has no adapters: there is nothing to fold in", where=str(root))
+    if settings.threads:
+        torch.set_num_threads(settings.threads)
+    torch.manual_seed(settings.seed)
+    device = pick_device(settings.device)
+    with contextlib.ExitStack() as stack:
+        if dry_run:
+            place = Path(stack.enter_context(tempfile.TemporaryDirectory()))
+        else:
+            stack.enter_context(writer_lock(root / HOME))
+            place = root
+        teacher, tokenizer = load_model(root, device=device)
+        memory = ReplayMemory.load(root / MEMORY)
+        run = RunFolder.create(place, "consolidate", settings)
+        folding = _Folding(root, store, settings, teacher, tokenizer, memory, run)
+        return folding.fold(names, bf16=pick_precision(device, settings.precision) == "bf16", dry_run=dry_run)
+
+
+@dataclass
+class _Folding:
+    """A consolidation in the making."""
+
+    root: Path
+    store: ModelStore
+    settings: ConsolidateSettings
+    teacher: LanguageModel
+    tokenizer: Tokenizer
+    memory: ReplayMemory
+    run: RunFolder
+
+    def fold(self, names: list[str], *, bf16: bool, dry_run: bool) -> Consolidation | None:
+        settings, state = self.settings, self.store.state()
+        gate = self._open("gate")
+        test = {} if dry_run else self._open("test")
+        for holdings, title in ((gate, "Measuring the gate"), (test, "Measuring before")):
+            read_held(self.teacher, holdings, title)
+        student = copy.deepcopy(self.teacher)
+        student.experts = None
+        student.requires_grad_(True)
+        self.teacher.requires_grad_(False).eval()
+        loader, teachers = self._rows(state)
+        plan, seconds = self._plan(student, loader, teachers, learning_rate(settings, state), bf16=bf16)
+        if dry_run:
+            return None
+        protected = [domain for domain in self.memory.counts() if domain not in _domains_of(state)]
+        if settings.use_ewc and settings.ewc_lambda:
+            plan.pull = pull_towards(
+                student, self.tokenizer, self.memory, self.run, only=protected, seed=settings.seed,
+                batches=settings.fisher_batches, strength=settings.ewc_lambda, length=self._length,
+            )  # fmt: skip
+        moving = Moving(LABEL, None)
+        moving.begin(student)
+        label, size = "Consolidating", self.run.facts["bytes_per_token"]
+        with graceful_interrupts() as stop:
+            seconds = Drive(run=self.run, label=label, bytes_per_token=size).steps(student, loader, plan, stop)
+        student.eval()
+        decision, changes = self._average(student, moving, gate)
+        before, after = scores(test), scores(_read(student, test, "Measuring after"))
+        matrix = extend_matrix(state.get("matrix"), _bits(before), _bits(after), LABEL)
+        result = Consolidation(
+            model=self.root,
+            run=self.run.path,
+            adapters=names,
+            accepted=decision.accepted or settings.accept,
+            decision=decision,
+            changes=changes,
+            matrix=matrix,
+            share=moving.scale,
+            steps=plan.total_steps,
+            tokens=sum(row["tokens"] for row in self.run.metrics()),
+            seconds=seconds,
+        )
+        commit_consolidation(
+            self.store, student, self.tokenizer, result.to_dict(), self.memory, accepted=result.accepted
+        )
+        self.run.record(status="finished", **result.to_dict())
+        return result
+
+    @property
+    def _length(self) -> int:
+        longest = self.teacher.config.max_seq_len
+        return min(self.settings.sequence_length or longest_row(self.root) or longest, longest)
+
+    def _open(self, split: str) -> Holdings:
+        slices = read_slices(self.root, list(self.store.state().get("domains", [])), split)
+        return hold(self.tokenizer, slices, sequence_length=self._length, max_bytes=self.settings.max_bytes)
+
+    def _rows(self, state: dict[str, Any]) -> tuple[Loader, list[str]]:
+        """Return the rows of the memory, all domains alike, and the expert that teaches each of the loader's sources."""
+        settings, adapters = self.settings, _domains_of(state)
+        if settings.samples and "pretrained" in state and not set(self.memory.counts()) - set(adapters):
+            # What the base was pretrained on is not here: what it writes unprompted stands for it.
+            texts = dream(self.teacher, self.tokenizer, settings.samples, _DREAM_TOKENS, settings.seed)
+            self.memory.add(texts, _DREAM)
+        if not self.memory.counts():
+            raise LifelongError(
+                "the model remembers no text to learn from",
+                where=str(self.root),
+                fix="Lessons with --replay-buffer-size 0 leave none: teach them again with a memory.",
+            )
+        place = self.run.path / "cache"
+        sources, teachers = [], []
+        for domain in self.memory.counts():
+            one = ReplayMemory(self.memory.capacity)
+            one.examples[domain] = self.memory.documents(domain)
+            found = replay_sources(one, self.tokenizer, place, self._length, 1.0)
+            sources += found
+            teachers += [adapters.get(domain, BASE)] * len(found)
+        return Loader(sources, batch_size=settings.batch_size, seed=settings.seed), teachers
+
+    def _plan(
+        self, student: LanguageModel, loader: Loader, teachers: list[str], rate: float, *, bf16: bool
+    ) -> tuple[Plan, float]:
+        settings = self.settings
+        optimizer = OptimizerSettings(name="muon", learning_rate=rate, weight_decay=0.1)
+        objective = Distillation(self.teacher, teachers, settings.teacher_share)
+
+        def make(total: int = 0) -> Plan:
+            return Plan(
+                total_steps=total,
+                optimizers=build_optimizers(student, optimizer, bf16=bf16),
+                rate=schedule(ScheduleSettings(kind="linear"), total, rate),
+                accumulate=settings.gradient_accumulation_steps,
+                bf16=bf16,
+                objective=objective,
+            )
+
+        seconds = measure_step(student, loader, make)
+        rows = settings.batch_size * settings.gradient_accumulation_steps
+        epoch_rows = sum(len(source) for source in loader.sources)
+        steps = steps_wanted(settings, seconds, epoch_rows / rows)
+        compiled = compile_blocks(student, settings.compile, steps * seconds)
+        progress.note(
+            f"All weights, from the text of {len(self.memory.counts())} domains and {len(set(teachers))} teachers: "
+            f"{steps} steps of {rows} x {self._length} tokens, {steps * rows / epoch_rows:.2f} epochs of the memory at "
+            f"rate {rate:g}, about {steps * seconds / 60:.1f} minutes; compile {compiled}"
+        )
+        caches = [source.cache for source in loader.sources if hasattr(source, "cache")]
+        self.run.record(
+            status="running",
+            steps=steps,
+            step_seconds_estimate=seconds,
+            compile=compiled,
+            precision="bf16" if bf16 else "fp32",
+            bytes_per_token=sum(cache.bytes_per_trained_token for cache in caches) / len(caches),
+            learning_rate=rate,
+        )
+        return make(steps), seconds
+
+    def _average(self, student: LanguageModel, moving: Moving, gate: Holdings) -> tuple[Decision, dict[str, Change]]:
+        """Average old and new weights where it helps: the share that is best over all domains' gate slices."""
+        before = scores(gate)
+        best: tuple[float, float, dict[str, Change]] | None = None
+        for share in _AVERAGES:
+            moving.step_back(student, share)
+            after = scores(_read(student, gate, f"Measuring the gate, {share:.0%} new"))
+            changes = {domain: change(before[domain], score) for domain, score in after.items()}
+            worst = max(item.relative for item in changes.values())
+            if best is not None and worst >= best[0]:
+                break  # a smaller share undoes more of what the new domains gained
+            best = worst, share, changes
+        assert best is not None
+        moving.step_back(student, best[1])
+        return decide_all(best[2], tolerance=self.settings.tolerance), best[2]
+
+
+def _read(model: LanguageModel, holdings: Holdings, title: str) -> Holdings:
+    """Return the slices as plain weights read them, without the experts' readings."""
+    bare = {domain: replace(held, panel=replace(held.panel, readings={})) for domain, held in holdings.items()}
+    return with_reading(model, bare, BASE, title)
+
+
+def _domains_of(state: dict[str, Any]) -> dict[str, str]:
+    """Return the adapter that knows each domain best: the last that was taught it."""
+    return {item["domain"]: item["name"] for item in state.get("adapters", [])}
+
+
+def _bits(found: dict[str, Score]) -> dict[str, float]:
+    return {domain: score.bits_per_byte for domain, score in found.items()}
