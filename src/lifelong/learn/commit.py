@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from lifelong.files import write_json
+from lifelong.learn.ledger import SESSIONS
 from lifelong.learn.lesson import Lesson, LessonResult
 from lifelong.model.adapters import save_adapter
 from lifelong.model.base import LanguageModel
@@ -17,6 +18,11 @@ from lifelong.text.document import Document
 from lifelong.text.memory import ReplayMemory
 from lifelong.tokens.base import Tokenizer
 from lifelong.train.founding import MEMORY, stage_domain, write_state
+
+
+def next_session(store: ModelStore) -> int:
+    """Return the number of the next session: lessons and consolidations, kept or not, are counted from 1."""
+    return 1 + sum(event["event"] in SESSIONS for event in store.history())
 
 
 def commit_lesson(lesson: Lesson, result: LessonResult) -> None:
@@ -59,9 +65,11 @@ def commit_consolidation(
     accepted: bool,
 ) -> None:
     """Record a consolidation; make the plain weights the model, without adapters, only if it was accepted."""
-    number = 1 + sum(event["event"] == "consolidation" for event in store.history())
-    event = {
+    number = next_session(store)
+    event: dict[str, Any] = {
         "event": "consolidation",
+        "session": number,
+        "domain": ", ".join(facts["adapters"]),
         "accepted": accepted,
         "adapters": facts["adapters"],
         "share": facts["share"],
@@ -69,10 +77,8 @@ def commit_consolidation(
         "reasons": facts["reasons"],
     }
     with store.staging() as staged:
-        write_json(
-            staged / HOME / "sessions" / f"consolidation-{number:04d}.json",
-            {**facts, "model": None, "run": event["run"]},
-        )
+        record = staged / HOME / "sessions" / f"{number:04d}-consolidation.json"
+        write_json(record, {**facts, "model": None, "run": event["run"]})
         if accepted:
             write_model_files(model, tokenizer, staged)
             memory.save(staged / MEMORY)

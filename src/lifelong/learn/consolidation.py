@@ -128,6 +128,7 @@ def consolidate(model: Path, settings: ConsolidateSettings, *, dry_run: bool = F
             place = root
         teacher, tokenizer = load_model(root, device=device)
         memory = ReplayMemory.load(root / MEMORY)
+        memory.capacity = max(memory.capacity, len(memory.documents()))
         run = RunFolder.create(place, "consolidate", settings)
         folding = _Folding(root, store, settings, teacher, tokenizer, memory, run)
         return folding.fold(names, bf16=pick_precision(device, settings.precision) == "bf16", dry_run=dry_run)
@@ -187,9 +188,8 @@ class _Folding:
             tokens=sum(row["tokens"] for row in self.run.metrics()),
             seconds=seconds,
         )
-        commit_consolidation(
-            self.store, student, self.tokenizer, result.to_dict(), self.memory, accepted=result.accepted
-        )
+        facts, accepted = result.to_dict(), result.accepted
+        commit_consolidation(self.store, student, self.tokenizer, facts, self.memory, accepted=accepted)
         self.run.record(status="finished", **result.to_dict())
         return result
 
@@ -203,7 +203,7 @@ class _Folding:
         return hold(self.tokenizer, slices, sequence_length=self._length, max_bytes=self.settings.max_bytes)
 
     def _rows(self, state: dict[str, Any]) -> tuple[Loader, list[str]]:
-        """Return the rows of the memory, all domains alike, and the expert that teaches each of the loader's sources."""
+        """Return the rows of the memory, all domains alike, and the expert that teaches each of their sources."""
         settings, adapters = self.settings, _domains_of(state)
         if settings.samples and "pretrained" in state and not set(self.memory.counts()) - set(adapters):
             # What the base was pretrained on is not here: what it writes unprompted stands for it.

@@ -58,7 +58,7 @@ class Decision:
 
 
 def decide_all(changes: dict[str, Change], *, tolerance: float = 0.01) -> Decision:
-    """Keep what costs no domain more than the tolerance of its bits per byte, or two standard errors if that is more."""
+    """Keep what costs no domain more than the tolerance of its bits per byte, or than two standard errors."""
     decision = Decision(accepted=True)
     for domain, moved in changes.items():
         good = moved.difference <= max(tolerance * moved.before, 2 * (moved.standard_error or 0.0))

@@ -11,6 +11,8 @@ from lifelong.files import read_json
 from lifelong.model.directory import find_model
 from lifelong.model.store import ModelStore
 
+SESSIONS = ("lesson", "consolidation")  # events that were measured, and kept or undone
+
 
 def read_history(model: Path) -> list[dict[str, Any]]:
     """Return the events of a model directory, oldest first."""
@@ -49,7 +51,7 @@ def rollback(model: Path, session: int | None = None) -> dict[str, Any]:
     lessons = [
         event
         for event in store.history()
-        if event["event"] == "lesson" and event["accepted"] and event["generation"] in line
+        if event["event"] in SESSIONS and event["accepted"] and event["generation"] in line
     ]
     if session is not None:
         lessons = [event for event in lessons if event["session"] == session]

@@ -20,7 +20,7 @@ from lifelong.evaluate.bits import Score
 from lifelong.evaluate.matrix import extend_matrix
 from lifelong.files import writer_lock
 from lifelong.learn.checking import open_checked
-from lifelong.learn.commit import commit_lesson
+from lifelong.learn.commit import commit_lesson, next_session
 from lifelong.learn.gate import Change, Decision, change, decide
 from lifelong.learn.held import Holdings, hold, read_held, read_slices, scores, with_reading
 from lifelong.learn.known import leave_out_known
@@ -120,7 +120,7 @@ def _give(lesson: Lesson, known: list[str], *, dry_run: bool) -> LessonResult | 
         model=lesson.root,
         run=lesson.run.path,
         domain=domain,
-        session=1 + sum(event["event"] == "lesson" for event in lesson.store.history()),
+        session=next_session(lesson.store),
         accepted=decision.accepted or settings.accept,
         decision=decision,
         matrix=matrix,

@@ -28,9 +28,7 @@ class ConsolidateSettings(NamedSettings):
     teacher_share: float = Field(
         default=0.5, ge=0, le=1, description="Part of the loss that is each domain's own adapter as a teacher."
     )
-    use_ewc: bool = Field(
-        default=True, description="Pull weights that the base's domains need back to where they were."
-    )
+    use_ewc: bool = Field(default=True, description="Pull weights that the base's domains need back.")
     ewc_lambda: float = Field(default=1000.0, ge=0, description="Strength of that pull, as in `lifelong learn`.")
     fisher_batches: int = Field(default=32, gt=0, description="Batches of old text that EWC's Fisher is estimated on.")
     samples: int = Field(
