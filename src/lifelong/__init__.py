@@ -10,11 +10,13 @@ from typing import TYPE_CHECKING, Any
 from lifelong.version import __version__
 
 if TYPE_CHECKING:
+    from lifelong.learn.learner import ContinualLearner
     from lifelong.model.directory import is_model_directory as check_model_exists
     from lifelong.model.directory import load_model
     from lifelong.model.encoder import EncoderOnlyModel
     from lifelong.model.transformer import Transformer as ContinualLLM
     from lifelong.settings.learn import LearnSettings
+    from lifelong.settings.learn import LearnSettings as ContinualLearningConfig
     from lifelong.settings.model import ModelConfig
     from lifelong.settings.train import TrainSettings
     from lifelong.text import DataSource, prepare
@@ -26,6 +28,8 @@ if TYPE_CHECKING:
 _PLACES = {
     "BPETokenizer": ("lifelong.tokens.tokenizer", "BPETokenizer"),
     "ContinualLLM": ("lifelong.model.transformer", "Transformer"),
+    "ContinualLearner": ("lifelong.learn.learner", "ContinualLearner"),
+    "ContinualLearningConfig": ("lifelong.settings.learn", "LearnSettings"),
     "DataSource": ("lifelong.text", "DataSource"),
     "EncoderOnlyModel": ("lifelong.model.encoder", "EncoderOnlyModel"),
     "LearnSettings": ("lifelong.settings.learn", "LearnSettings"),
@@ -42,6 +46,8 @@ _PLACES = {
 __all__ = [
     "BPETokenizer",
     "ContinualLLM",
+    "ContinualLearner",
+    "ContinualLearningConfig",
     "DataSource",
     "EncoderOnlyModel",
     "LearnSettings",

@@ -34,6 +34,8 @@ _VERBS: dict[Group, dict[str, tuple[str, str]]] = {
         "learn": ("learn:learn", "Teach a model one more domain, and keep or undo the lesson."),
         "consolidate": ("consolidate:consolidate", "Fold what the adapters know into plain weights."),
         "matrix": ("matrix:matrix", "What every lesson did to every domain."),
+        "domains": ("domains:domains", "What a model knows, domain by domain."),
+        "forget": ("forget:forget", "Drop a source from what a model remembers."),
         "history": ("history:history", "What a model was taught, and when."),
         "rollback": ("rollback:rollback", "Put a model back to where it was before a lesson."),
     },

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 from cyclopts import Parameter
 
-from lifelong.cli.common import AsJson, Model, ask, configurable, emit
+from lifelong.cli.common import Adapter, AsJson, Model, ask, configurable, emit
 from lifelong.settings.generate import ChatSettings
 
 if TYPE_CHECKING:
@@ -25,6 +25,7 @@ def chat(
     system_file: Annotated[Path | None, Parameter(help="Read these instructions from a file.")] = None,
     message: Annotated[str | None, Parameter(help="Ask this once, print the answer, and end.")] = None,
     settings: ChatSettings,
+    adapter: Adapter = "routed",
     as_json: AsJson = False,
 ) -> None:
     """Talk with a model."""
@@ -37,7 +38,7 @@ def chat(
     if system is not None and system_file is not None:
         raise LifelongError("give either --system or --system-file")
     instructions = _read(system_file) if system_file is not None else system
-    loaded, tokenizer = load_model(model, device=settings.device)
+    loaded, tokenizer = load_model(model, device=settings.device, adapter=adapter)
     session = ChatSession(loaded, tokenizer, instructions, **settings.sampling())
     if message is None:
         _talk(session)

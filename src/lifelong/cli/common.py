@@ -30,6 +30,10 @@ DryRun = Annotated[
     Parameter(name="--dry-run", negative=(), show_default=False, help="Say what would be done, and change nothing."),
 ]
 Model = Annotated[Path, Parameter(help="A model directory, a run, or a checkpoint.")]
+Adapter = Annotated[
+    str,
+    Parameter(help="Answer with this adapter alone, or with `base`; `routed`: all together, by what the text is like."),
+]
 Sources = Annotated[
     list[str],
     Parameter(

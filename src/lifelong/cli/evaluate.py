@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from lifelong.cli.common import AsJson, Model, Sources, configurable, emit, print_table
+from lifelong.cli.common import Adapter, AsJson, Model, Sources, configurable, emit, print_table
 from lifelong.settings.prepare import EvaluateSettings
 
 if TYPE_CHECKING:
@@ -20,6 +20,7 @@ def evaluate(
     *,
     data: Sources | None = None,
     settings: EvaluateSettings,
+    adapter: Adapter = "routed",
     as_json: AsJson = False,
 ) -> None:
     """Measure a model on held-out text: of --data, or else of every domain that it was taught."""
@@ -28,7 +29,7 @@ def evaluate(
     from lifelong.progress import task
 
     texts = _texts(data, settings) if data else _domains(find_model(model), settings.split)
-    loaded, tokenizer = load_model(model, device=settings.device)
+    loaded, tokenizer = load_model(model, device=settings.device, adapter=adapter)
     scores: dict[str, Score] = {}
     for name, documents in texts.items():
         with task(f"Evaluating {name}") as shown:
@@ -47,8 +48,11 @@ def evaluate(
         result["domains"] = {name: found.to_dict() for name, found in scores.items()}
 
     def show() -> None:
-        rows = [_row(name, found) for name, found in scores.items()]
-        if len(rows) > 1:
+        rows = []
+        for name, found in scores.items():
+            rows.append(_row(name, found))
+            rows += [_row(f"  {expert} alone", alone) for expert, alone in found.experts.items()]
+        if len(scores) > 1:
             rows.append(_row("all", total))
         if not loaded.config.causal:
             print("A masked-language model: 15% of the tokens are hidden; figures are over these.")

@@ -9,7 +9,7 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
-from lifelong.cli.common import AsJson, Model, ask, configurable, emit
+from lifelong.cli.common import Adapter, AsJson, Model, ask, configurable, emit
 from lifelong.settings.generate import GenerateSettings
 
 
@@ -22,6 +22,7 @@ def generate(
         bool, Parameter(negative=(), show_default=False, help="Ask for one prompt after another.")
     ] = False,
     settings: GenerateSettings,
+    adapter: Adapter = "routed",
     as_json: AsJson = False,
 ) -> None:
     """Let a model continue a text."""
@@ -31,7 +32,7 @@ def generate(
 
     if (prompt is None) is not interactive or (interactive and as_json):
         raise LifelongError("give either --prompt TEXT or --interactive (without --json)")
-    loaded, tokenizer = load_model(model, device=settings.device)
+    loaded, tokenizer = load_model(model, device=settings.device, adapter=adapter)
     go_on: Callable[..., list[str]] = partial(write, loaded, tokenizer, **settings.sampling())
     if as_json:
         emit({"prompt": prompt, "texts": go_on(prompt)}, as_json=True)

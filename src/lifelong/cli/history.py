@@ -24,14 +24,22 @@ def history(model: Model, *, as_json: AsJson = False) -> None:
 
 def _row(event: dict[str, Any]) -> list[str]:
     phase = event.get("phase", "train") + {"further": " further", "base": " of a base"}.get(event.get("from", ""), "")
-    label = {"train": phase, "lesson": f"lesson {event.get('session', '')}"}
+    label = {
+        "consolidation": f"consolidation {event.get('session', '')}",
+        "train": phase,
+        "lesson": f"lesson {event.get('session', '')}",
+    }
     outcome = ""
     if "accepted" in event:
         outcome = "kept" if event["accepted"] else "undone"
+        if 0 < event.get("scale", 1.0) < 1:
+            outcome += f", {event['scale']:.0%} of its way"
     elif event.get("bits_per_byte") is not None:
         outcome = f"{event['bits_per_byte']:.3f} bits per byte"
     elif event.get("event") == "adopted":
         outcome = "the model as it was found"
+    elif event.get("event") == "forgot":
+        outcome = f"{event['examples']} examples of {event['source']}"
     elif "undone_session" in event:
         outcome = f"lesson {event['undone_session']} undone, back to state {event.get('to', '')}"
     kind = str(event.get("event", ""))

@@ -38,6 +38,7 @@ def commit_lesson(lesson: Lesson, result: LessonResult) -> None:
         "scale": result.scale,
         "adapter": lesson.moving.name if lesson.moving.adapter else None,
         "run": result.run.relative_to(lesson.root).as_posix(),
+        "sources": [str(source.path) for source in lesson.sources],
         "reasons": result.decision.reasons,
     }
     with store.staging() as staged:
@@ -47,6 +48,7 @@ def commit_lesson(lesson: Lesson, result: LessonResult) -> None:
             **result.to_dict(),
             "model": None,
             "run": event["run"],
+            "sources": [str(source.path) for source in lesson.sources],
             "data_sha256": _digest(lesson.corpus.train),
             "settings": settings.model_dump(mode="json"),
             "flops": result.tokens * lesson.model.config.flops_per_token(lesson.sequence_length),

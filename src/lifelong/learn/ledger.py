@@ -35,6 +35,16 @@ def read_matrix(model: Path) -> Matrix:
     return Matrix.from_dict(raw)
 
 
+def in_force(store: ModelStore) -> list[dict[str, Any]]:
+    """Return the sessions that were kept and are part of the state in force, oldest first."""
+    line = _ancestors(store, store.head())
+    return [
+        event
+        for event in store.history()
+        if event["event"] in SESSIONS and event["accepted"] and event["generation"] in line
+    ]
+
+
 def rollback(model: Path, session: int | None = None) -> dict[str, Any]:
     """Go back to the state before a lesson (default: the last one in force). The history keeps what was undone.
 
@@ -46,13 +56,7 @@ def rollback(model: Path, session: int | None = None) -> dict[str, Any]:
     """
     root = find_model(model)
     store = ModelStore.open(root)
-    head = store.head()
-    line = _ancestors(store, head)
-    lessons = [
-        event
-        for event in store.history()
-        if event["event"] in SESSIONS and event["accepted"] and event["generation"] in line
-    ]
+    lessons = in_force(store)
     if session is not None:
         lessons = [event for event in lessons if event["session"] == session]
     if not lessons:

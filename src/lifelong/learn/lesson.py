@@ -15,6 +15,7 @@ from lifelong.model.experts import BASE
 from lifelong.model.store import ModelStore
 from lifelong.settings.learn import LearnSettings
 from lifelong.text.corpus import Corpus
+from lifelong.text.document import DataSource
 from lifelong.text.memory import ReplayMemory
 from lifelong.tokens.base import Tokenizer
 from lifelong.train.folder import RunFolder
@@ -80,6 +81,7 @@ class Lesson:
     root: Path
     store: ModelStore
     settings: LearnSettings
+    sources: list[DataSource]
     corpus: Corpus
     model: LanguageModel
     tokenizer: Tokenizer

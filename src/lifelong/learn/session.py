@@ -38,6 +38,7 @@ from lifelong.tokens.checks import longest_row
 from lifelong.tokens.loading import load_tokenizer
 from lifelong.train.folder import RunFolder
 from lifelong.train.founding import MEMORY
+from lifelong.train.start import LONGEST
 
 # Shares of the way that are tried, the longest first, where the whole of it costs an old domain too much.
 _STEPS_BACK = (0.9, 0.8, 0.7, 0.6, 0.5, 0.4, 0.3)
@@ -60,6 +61,10 @@ def learn(model: Path, sources: list[str], settings: LearnSettings, *, dry_run: 
     read_config(root).require_causal("be taught lessons yet")
     given = [DataSource.parse(item) for item in sources]
     length = settings.sequence_length or longest_row(root)
+    if settings.sequence_length is None and length is not None and length > LONGEST:
+        progress.note(f"Rows of {LONGEST} tokens; the model takes {length} (--sequence-length).")
+        length = LONGEST
+        settings = settings.model_copy(update={"sequence_length": LONGEST})
     corpus = open_checked(given, settings.domain, load_tokenizer(root), length)
     for warning in corpus.report.get("warnings", []):
         progress.note(f"note: {warning}")
@@ -88,7 +93,7 @@ def learn(model: Path, sources: list[str], settings: LearnSettings, *, dry_run: 
         memory = ReplayMemory.load(root / MEMORY, settings.replay_buffer_size, settings.seed)
         bf16 = pick_precision(device, settings.precision) == "bf16"
         rate = learning_rate(settings, store.state())
-        lesson = Lesson(root, store, settings, corpus, network, tokenizer, memory, bf16, run, mode, rate)
+        lesson = Lesson(root, store, settings, given, corpus, network, tokenizer, memory, bf16, run, mode, rate)
         return _give(lesson, known, dry_run=dry_run)
 
 

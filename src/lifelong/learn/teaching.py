@@ -44,9 +44,14 @@ def plan_lesson(lesson: Lesson, share: float) -> tuple[Loader, Plan]:
     Raises:
         LifelongError: there is less text than one batch.
     """
-    settings, length = lesson.settings, lesson.sequence_length
+    settings = lesson.settings
     caches = _caches(lesson)
     tokens = sum(cache.tokens for cache in caches.values())
+    chats = any(cache.has_mask for cache in caches.values())
+    # One sentence is a lesson, too.
+    length = lesson.sequence_length if chats else max(1, min(lesson.sequence_length, tokens - 1))
+    if length < lesson.sequence_length:
+        progress.note(f"note: the text has {tokens} tokens: rows are of {length}, not of {lesson.sequence_length}")
     fresh: list[tuple[RowSource, float]] = []
     for weight, cache in caches.items():
         source: RowSource = (ChatSource if cache.has_mask else WindowSource)(cache, length)
@@ -60,7 +65,10 @@ def plan_lesson(lesson: Lesson, share: float) -> tuple[Loader, Plan]:
         progress.note("note: the replay memory is empty, so nothing is replayed")
     new = 1.0 - sum(part for _, part in replayed)
     sources = [*((source, new * part) for source, part in fresh), *replayed]
-    loader = Loader(sources, batch_size=settings.batch_size, seed=settings.seed)
+    batch = min(settings.batch_size, sum(len(source) for source, _ in sources))
+    if batch < settings.batch_size:
+        progress.note(f"note: there are {batch} rows in all: batches are of {batch}, not of {settings.batch_size}")
+    loader = Loader(sources, batch_size=batch, seed=settings.seed)
     adapter = lesson.mode == "adapter"
     optimizer = OptimizerSettings(
         name="adamw" if adapter else "muon", learning_rate=lesson.rate, weight_decay=0.0 if adapter else 0.1
@@ -76,7 +84,7 @@ def plan_lesson(lesson: Lesson, share: float) -> tuple[Loader, Plan]:
         )
 
     seconds = measure_step(lesson.model, loader, make)
-    rows = settings.batch_size * settings.gradient_accumulation_steps
+    rows = batch * settings.gradient_accumulation_steps
     epoch_rows = sum(len(source) for source, _ in fresh) / new
     steps = steps_wanted(settings, seconds, epoch_rows / rows)
     compiled = compile_blocks(lesson.model, settings.compile, steps * seconds)

@@ -12,6 +12,7 @@ from lifelong.errors import LifelongError
 from lifelong.files import writer_lock
 from lifelong.model.directory import find_model, is_model_directory
 from lifelong.model.gguf_file import gguf_to_directory
+from lifelong.model.hub import base_name
 from lifelong.model.outside import load_outside
 from lifelong.model.store import HOME, ModelStore
 from lifelong.text.corpus import Corpus
@@ -58,7 +59,7 @@ def import_model(path: Path, out: Path) -> Imported:
     notes += more
     for line in notes:
         progress.note(f"note: {line}")
-    name = path.stem if path.is_file() else path.resolve().name
+    name = path.stem if path.is_file() else base_name(path)
     with writer_lock(out / HOME):
         event = {"event": "import", "from": "base", "base": name, "notes": notes}
         commit_model(out, model, tokenizer, Corpus(), Origin("base", pretrained=name), domain=None, event=event)
