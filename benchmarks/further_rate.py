@@ -17,7 +17,7 @@ import tempfile
 from pathlib import Path
 
 from lifelong.evaluate.bits import score
-from lifelong.learn.measure import read_slices
+from lifelong.learn.held import read_slices
 from lifelong.model.directory import load_model
 from lifelong.model.store import ModelStore
 from lifelong.settings.train import TrainSettings

@@ -68,7 +68,7 @@ def test_f19_a_masked_model_tells_hidden_tokens_better_than_their_frequencies(
 
 def unigram(model: Path, place: Path) -> tuple[float, float, int]:
     """Return loss and accuracy of token frequencies alone, on the tokens that `evaluate` hides."""
-    from lifelong.learn.measure import read_slices
+    from lifelong.learn.held import read_slices
     from lifelong.text import open_corpus
 
     network, tokenizer = load_model(model)

@@ -69,7 +69,7 @@ def _texts(data: list[str], settings: EvaluateSettings) -> dict[str, Sequence[Do
 
 def _domains(place: Path, split: str) -> dict[str, Sequence[Document]]:
     from lifelong.errors import LifelongError
-    from lifelong.learn.measure import read_slices
+    from lifelong.learn.held import read_slices
     from lifelong.model.store import ModelStore
 
     if split == "train":
