@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import Annotated
 
@@ -45,6 +46,10 @@ def train(
     as_json: AsJson = False,
 ) -> None:
     """Train a model on text; a model that --out holds already is trained further."""
+    from lifelong.train.following import follow, follows
+
+    if follows():
+        sys.exit(follow())
     from lifelong.train.run import train as run
 
     result = run(

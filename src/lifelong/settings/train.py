@@ -7,6 +7,7 @@ from typing import Annotated, Any, ClassVar, Literal
 from pydantic import BeforeValidator, Field
 
 from lifelong.settings.base import Settings
+from lifelong.settings.distributed import DistributedSettings
 from lifelong.settings.keys import FolderName, NamedSettings
 from lifelong.settings.mixing import MixSettings
 from lifelong.settings.watching import EarlyStoppingSettings, SamplesSettings, TrackingSettings
@@ -97,6 +98,7 @@ class TrainSettings(NamedSettings):
         "min_lr": "schedule.min_lr",
         "lr_scheduler": "schedule.kind",
         "cache_dir": "data.cache_dir",
+        "nproc": "distributed.nproc",
         "mix": "data.mix",
         "data.mix_pretrain": "data.mix",
         "data.val_pretrain_source": "data.validation",
@@ -131,6 +133,7 @@ class TrainSettings(NamedSettings):
     optimizer: OptimizerSettings = Field(default_factory=OptimizerSettings)
     schedule: ScheduleSettings = Field(default_factory=ScheduleSettings)
     evaluation: EvaluationSettings = Field(default_factory=EvaluationSettings)
+    distributed: DistributedSettings = Field(default_factory=DistributedSettings)
     checkpoint: CheckpointSettings = Field(default_factory=CheckpointSettings)
     early_stopping: EarlyStoppingSettings = Field(default_factory=EarlyStoppingSettings)
     tracking: TrackingSettings = Field(default_factory=TrackingSettings)

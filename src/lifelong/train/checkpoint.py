@@ -8,22 +8,13 @@ from typing import Any
 
 import torch
 from safetensors.torch import load_file, save_file
-from torch import Tensor, nn
+from torch import nn
 
 from lifelong.errors import LifelongError
 from lifelong.files import atomic_directory, check_manifest, read_json, write_json
+from lifelong.train.shared import SharedModel, whole_state
 
 _OPTIMIZER, _TRAINER = "optimizer.safetensors", "trainer.json"
-
-
-def _named_state(model: nn.Module, optimizers: list[torch.optim.Optimizer]) -> dict[str, Tensor]:
-    names = {id(parameter): name for name, parameter in model.named_parameters()}
-    return {
-        f"{names[id(parameter)]}|{key}": value.detach().cpu().contiguous()
-        for optimizer in optimizers
-        for parameter, state in optimizer.state.items()
-        for key, value in state.items()
-    }
 
 
 def save_checkpoint(
@@ -33,8 +24,11 @@ def save_checkpoint(
     optimizers: list[torch.optim.Optimizer],
     write_model: Any,
     facts: dict[str, Any],
+    shared: SharedModel | None = None,
 ) -> Path:
     """Write ``folder/step-NNNNNNNN``: what ``write_model(directory)`` writes, optimizer state, random state and facts.
+
+    ``shared`` is the model where several processes train it: its state is that of one process.
 
     Returns:
         the checkpoint's path.
@@ -45,7 +39,7 @@ def save_checkpoint(
     path = folder / f"step-{step:08d}"
     with atomic_directory(path, "checkpoint") as place:
         write_model(place)
-        state = _named_state(model, optimizers)
+        state = shared.state(optimizers) if shared is not None else whole_state(model, optimizers)
         state["random|cpu"] = torch.get_rng_state()
         if torch.cuda.is_available():
             state["random|cuda"] = torch.cuda.get_rng_state()
@@ -65,8 +59,12 @@ def newest_checkpoint(folder: Path) -> tuple[Path | None, list[str]]:
     return None, passed
 
 
-def restore(path: Path, model: nn.Module, optimizers: list[torch.optim.Optimizer]) -> dict[str, Any]:
+def restore(
+    path: Path, model: nn.Module, optimizers: list[torch.optim.Optimizer], shared: SharedModel | None = None
+) -> dict[str, Any]:
     """Put optimizer and random state back; returns the recorded facts, ``step`` among them.
+
+    Where several processes train the model, ``shared``, all get it, and the weights of ``model`` with it.
 
     Raises:
         LifelongError: the checkpoint's optimizer state is for other weights.
@@ -75,6 +73,9 @@ def restore(path: Path, model: nn.Module, optimizers: list[torch.optim.Optimizer
     torch.set_rng_state(state.pop("random|cpu"))
     if (cuda := state.pop("random|cuda", None)) is not None and torch.cuda.is_available():
         torch.cuda.set_rng_state(cuda)
+    if shared is not None:
+        shared.load(optimizers, state)
+        state = {}
     names = {id(parameter): name for name, parameter in model.named_parameters()}
     for optimizer in optimizers:
         for group in optimizer.param_groups:

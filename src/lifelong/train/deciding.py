@@ -11,7 +11,6 @@ from lifelong.train.job import Job
 from lifelong.train.optim import learning_rate
 from lifelong.train.planning import (
     check_around,
-    compile_blocks,
     measure_every,
     measure_step,
     measures_in,
@@ -39,7 +38,7 @@ def decide(job: Job, data: list[str]) -> tuple[int, dict[str, Any]]:
         steps = steps_of(settings.epochs, job.epoch_rows, rows)
     measures = measures_in(steps * seconds, per_measure)
     check_around(settings, has_gate=bool(len(job.corpus.gate)))
-    compiled = compile_blocks(job.model, settings.compile, steps * seconds)
+    compiled = job.world.compile(job.model, settings.compile, steps * seconds)
     epochs = steps * rows / job.epoch_rows
     mixture = job.mix(steps)
     for line in [*mixture.lines(), *(f"note: {warning}" for warning in mixture.warnings)] if mixture else []:
@@ -52,6 +51,12 @@ def decide(job: Job, data: list[str]) -> tuple[int, dict[str, Any]]:
         f"({epochs:.2f} epochs), about {steps * seconds / 60:.1f} minutes; "
         f"{'bf16' if job.bf16 else 'fp32'}, compile {compiled}"
     )
+    if job.world.size > 1:
+        share = {"ddp": "each with the whole model", "fsdp": "with the model in shards"}
+        progress.note(
+            f"{job.world.size} processes, {share[settings.distributed.strategy]} and {torch.get_num_threads()} "
+            f"thread(s) each; together they take the {rows} rows of a step"
+        )
     facts = {
         "status": "running",
         "data": data,
@@ -61,6 +66,7 @@ def decide(job: Job, data: list[str]) -> tuple[int, dict[str, Any]]:
         "precision": "bf16" if job.bf16 else "fp32",
         "compile": compiled,
         "threads": torch.get_num_threads(),
+        "processes": job.world.size,
         "step_seconds_estimate": seconds,
         "measure_every": measure_every(settings, steps, measures),
         "parameters": config.parameters,

@@ -69,7 +69,7 @@ class Drive:
                     row["skipped"] = True
                     progress.note(f"step {step.step}: the loss is not a number; the step was left out")
                 last = step.step == plan.total_steps
-                self._between(model, row, last)
+                self._between(model, plan, row, last)
                 self.run.log(row)
                 if self.around is not None:
                     self.around.logged(row)
@@ -91,7 +91,7 @@ class Drive:
                     raise self._interrupted(step.step, plan.total_steps)
         return time.perf_counter() - began
 
-    def _between(self, model: Transformer, row: dict[str, Any], last: bool) -> None:
+    def _between(self, model: Transformer, plan: Plan, row: dict[str, Any], last: bool) -> None:
         """Do what is due after a step: save first, then measure."""
         step, around = row["step"], self.around
         if around is not None:
@@ -99,6 +99,7 @@ class Drive:
         due = last or (self.measure_every and step % self.measure_every == 0)
         if not (due or (around is not None and around.measured_at(step))):
             return
+        plan.world.refresh()
         if self.measure is not None:
             held_out = self.final = self.measure()
             model.train()
@@ -108,7 +109,9 @@ class Drive:
 
     def _save(self, model: Transformer, plan: Plan, step: int) -> None:
         facts = {} if self.around is None else {"watch": self.around.watch.state()}
-        path = save_checkpoint(self.run.checkpoints, step, model, plan.optimizers, self.write_model, facts)
+        path = save_checkpoint(
+            self.run.checkpoints, step, model, plan.optimizers, self.write_model, facts, plan.world.model
+        )
         if self.around is not None:
             self.around.keeper.latest(path)
         prune(self.run.checkpoints, self.keep)

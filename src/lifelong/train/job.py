@@ -7,6 +7,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from torch import nn
+
 from lifelong import progress
 from lifelong.evaluate.bits import Score, score
 from lifelong.model.transformer import Transformer
@@ -19,6 +21,7 @@ from lifelong.tokens.masking import Masking
 from lifelong.tokens.mixture import Mixture, NamedCache, plan_mixture
 from lifelong.tokens.replay import replay_sources
 from lifelong.tokens.rows import ChatSource, RowSource, WindowSource
+from lifelong.train.distributed import ALONE, World
 from lifelong.train.folder import RunFolder
 from lifelong.train.founding import MEMORY
 from lifelong.train.loop import Plan
@@ -82,6 +85,7 @@ class Job:
     cached: bool  # the caches are the user's, not made of the run's own text
     masking: Masking | None  # tokens are hidden from a bidirectional model
     origin: Origin
+    world: World = ALONE  # the processes that train the model
 
     @property
     def domain(self) -> str:
@@ -124,18 +128,17 @@ class Job:
 
     def plan(self, total_steps: int = 0) -> Plan:
         """Return fresh optimizers and the schedule over ``total_steps``."""
-        optimizer = self.settings.optimizer
-        return Plan(
-            total_steps=total_steps,
-            optimizers=build_optimizers(self.model, optimizer, bf16=self.bf16),
-            rate=schedule(self.settings.schedule, total_steps, learning_rate(optimizer)),
-            accumulate=self.settings.gradient_accumulation_steps,
-            grad_clip=optimizer.grad_clip,
-            bf16=self.bf16,
-        )
+        shared = self.world.model
+        if shared is None:
+            return make_plan(self.settings, self.model, self.bf16, total_steps)
+        self.world.tell("plan")
+        plan = make_plan(self.settings, shared.trained, self.bf16, total_steps)
+        shared.adopt(plan)
+        return plan
 
     def measure(self) -> Score:
         """Return the model's score on the gate split."""
+        self.world.refresh()
         return score(
             self.model,
             self.tokenizer,
@@ -143,6 +146,19 @@ class Job:
             sequence_length=self.loader.sequence_length,
             max_bytes=self.settings.evaluation.max_bytes,
         )
+
+
+def make_plan(settings: TrainSettings, model: nn.Module, bf16: bool, total_steps: int = 0) -> Plan:
+    """Return fresh optimizers of a model's weights, and the schedule over ``total_steps``."""
+    optimizer = settings.optimizer
+    return Plan(
+        total_steps=total_steps,
+        optimizers=build_optimizers(model, optimizer, bf16=bf16),
+        rate=schedule(settings.schedule, total_steps, learning_rate(optimizer)),
+        accumulate=settings.gradient_accumulation_steps,
+        grad_clip=optimizer.grad_clip,
+        bf16=bf16,
+    )
 
 
 def assemble(

@@ -15,6 +15,7 @@ from torch import Tensor
 from lifelong.errors import LifelongError
 from lifelong.model.transformer import Transformer
 from lifelong.tokens.loader import Batch
+from lifelong.train.distributed import ALONE, World, whole_norm
 from lifelong.train.objectives import Objective, labelled_tokens, trained_tokens
 from lifelong.train.optim import set_rates
 
@@ -56,6 +57,7 @@ class Plan:
     objective: Objective = labelled_tokens
     pull: Callable[[], Tensor] | None = None
     trainable: list[Tensor] = field(default_factory=list)
+    world: World = ALONE
 
 
 def precision(device: torch.device, bf16: bool) -> contextlib.AbstractContextManager[Any]:
@@ -82,8 +84,8 @@ def train_steps(model: Transformer, loader: Batches, plan: Plan, *, start: int =
         rate = plan.rate(step)
         for optimizer in plan.optimizers:
             set_rates(optimizer, rate, step)
-        batches = [loader.batch(step * plan.accumulate + i) for i in range(plan.accumulate)]
-        tokens = sum(trained_tokens(batch) for batch in batches)
+        batches = plan.world.batches(loader, step, plan.accumulate, rate)
+        tokens = round(plan.world.sum(sum(trained_tokens(batch) for batch in batches)))
         if tokens == 0:
             raise LifelongError(
                 f"step {step}: no token of the batch is trained on",
@@ -91,18 +93,20 @@ def train_steps(model: Transformer, loader: Batches, plan: Plan, *, start: int =
             )
         # The loss is normalised by the tokens of the whole accumulated batch: the gradient is that of one big batch.
         total = 0.0
-        for batch in batches:
-            with precision(device, plan.bf16):
-                loss = plan.objective(model, batch.to(device)) / tokens
-            loss.backward()
+        for number, batch in enumerate(batches, start=1):
+            with plan.world.sync(last=number == len(batches)):
+                with precision(device, plan.bf16):
+                    loss = plan.objective(model, batch.to(device)) / tokens
+                loss.backward()
             total += loss.item()
+        total = plan.world.mean(total)
         pull = 0.0
         if plan.pull is not None:
             term = plan.pull()
             term.backward()
             pull = term.item()
-        norm = float(torch.nn.utils.clip_grad_norm_(weights, plan.grad_clip))
-        healthy = math.isfinite(total + pull) and math.isfinite(norm)
+        norm = whole_norm(torch.nn.utils.clip_grad_norm_(weights, plan.grad_clip))
+        healthy = plan.world.agree(math.isfinite(total + pull) and math.isfinite(norm))
         if healthy:
             for optimizer in plan.optimizers:
                 optimizer.step()

@@ -39,9 +39,9 @@ from lifelong.train.interrupts import graceful_interrupts
 from lifelong.train.job import Job, TrainResult, assemble
 from lifelong.train.loop import Plan
 from lifelong.train.masked import check_phase, new_model
-from lifelong.train.planning import compile_blocks
 from lifelong.train.remembering import measure_domains, next_matrix
 from lifelong.train.start import Origin, open_start
+from lifelong.train.team import count_processes, env_processes, set_threads, team
 
 _LABELS = {"pretrain": "Pretraining", "sft": "Chat tuning", "mlm": "Masked tokens"}
 
@@ -78,10 +78,9 @@ def train(
     found = detect(out, base=base, fresh=fresh, onnx=onnx)
     caches = open_caches(data, settings)
     corpus = Corpus() if caches else _read(data, settings)
-    if settings.threads:
-        torch.set_num_threads(settings.threads)
+    processes, device = count_processes(settings, pick_device(settings.device))
+    set_threads(settings.threads, processes)
     torch.manual_seed(settings.seed)
-    device = pick_device(settings.device)
     for line in found.says:
         progress.note(line)
     start = open_start(
@@ -110,6 +109,7 @@ def train(
             caches = cache_text(corpus.train, words, run.path / "cache")
         precision = pick_precision(device, settings.precision)
         job = assemble(out, run, settings, corpus, model, words, caches, precision, origin)
+        stack.enter_context(team(job, processes))
         steps, facts = decide(job, data)
         if dry_run:
             for line in forecast(job, steps):
@@ -120,8 +120,13 @@ def train(
         return _drive(job, job.plan(steps), start=0, before=before)
 
 
-def resume(run: Path) -> TrainResult:
+def resume(run: Path, *, nproc: int | None = None) -> TrainResult:
     """Go on exactly where an interrupted run stopped.
+
+    Args:
+        run: the run's folder, or the model directory that it trains.
+        nproc: how many processes train together (default: as many as before). Under another number the batches are
+            the same, and losses differ by rounding.
 
     Raises:
         LifelongError: the run has ended, or has no whole checkpoint.
@@ -139,8 +144,14 @@ def resume(run: Path) -> TrainResult:
     if checkpoint is None:
         raise LifelongError("the run has no checkpoint to go on from", where=str(folder.path), fix="Train again.")
     out = folder.path.parent.parent
+    before = facts.get("processes", 1)
+    processes = env_processes() or nproc or before
+    if processes != before:
+        progress.note(f"{processes} processes go on with what {before} began: the same batches, other rounding.")
     torch.set_num_threads(facts["threads"])
-    with writer_lock(out / HOME), progress.log_to(folder.log_file):
+    with contextlib.ExitStack() as stack:
+        stack.enter_context(writer_lock(out / HOME))
+        stack.enter_context(progress.log_to(folder.log_file))
         model, words = load_model(checkpoint, device=facts["device"], adapter=None)
         caches = open_caches(facts["data"], settings)
         if caches:
@@ -152,10 +163,11 @@ def resume(run: Path) -> TrainResult:
             out, folder, settings, corpus, model, words, caches, facts["precision"], Origin(**facts["start"])
         )
         job.mix(facts["steps"])
+        stack.enter_context(team(job, processes))
         if facts["compile"].startswith("on"):
-            compile_blocks(model, "on", 0.0)
+            job.world.compile(model, "on", 0.0)
         plan = job.plan(facts["steps"])
-        saved = restore(checkpoint, model, plan.optimizers)
+        saved = restore(checkpoint, model, plan.optimizers, job.world.model)
         step = saved["step"]
         folder.rewind(step)
         progress.note(f"Going on at step {step} of {facts['steps']}.")
@@ -184,6 +196,7 @@ def _drive(
     job: Job, plan: Plan, *, start: int, before: Score | None, watched: dict[str, Any] | None = None
 ) -> TrainResult:
     def write_model(place: Path) -> None:
+        job.world.refresh()
         write_model_files(job.model, job.tokenizer, place)
 
     with graceful_interrupts() as stop, around(job, write_model, plan.total_steps, start=start) as beside:
@@ -201,6 +214,7 @@ def _drive(
             around=beside,
         )
         seconds = drive.steps(job.model, job.loader, plan, stop, start=start)
+        job.world.refresh()
         after = _restore_best(job, beside, drive)
         beside.keeper.final(drive.ends_with)
         result = _finish(job, beside, drive.ended_at, seconds, before, after)
