@@ -18,7 +18,7 @@ class DistributedSettings(Settings):
         description="Processes that train together, each on a part of every batch (default: 1, or one per GPU where "
         "distributed.enabled is set).",
     )
-    enabled: bool | None = Field(default=None, description="Use every GPU, with a process each.")
+    enabled: bool = Field(default=False, description="Use every GPU, with a process each.")
     strategy: Literal["ddp", "fsdp"] = Field(
         default="ddp",
         description="ddp: every process holds the whole model; fsdp: weights, gradients and optimizer state are "

@@ -31,7 +31,15 @@ _NAMES: Mapping[str, Mapping[str, str]] = {
     },
     "monitoring": {},
     "evaluation": {},
-    "hardware": {"device": "device", "threads": "threads", "compile": "compile", "use_mixed_precision": "amp"},
+    "hardware": {
+        "device": "device",
+        "threads": "threads",
+        "compile": "compile",
+        "use_mixed_precision": "amp",
+        "distributed": "distributed.enabled",
+        "gpu_ids": "distributed.gpu_ids",
+        "backend": "distributed.backend",
+    },
     "data": {},
 }
 # Sections whose other keys are our own: below this name, or (training) anywhere.
@@ -46,9 +54,6 @@ _NOT_BUILT: Mapping[str, tuple[str, tuple[str, ...]]] = {
     ),
     "monitoring.plots": ("no pictures are drawn", ("enabled",)),
     "monitoring.log_every": ("every step is logged", ()),
-    "hardware.distributed": ("one process trains, on one device", ()),
-    "hardware.gpu_ids": ("one process trains, on one device", ()),
-    "hardware.backend": ("one process trains, on one device", ()),
 }
 # Groups there whose `enabled` is one switch of ours, where we have it.
 _SWITCHES = {"monitoring.tensorboard": "tracking.tensorboard", "monitoring.plots": "tracking.plots"}

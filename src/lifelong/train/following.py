@@ -39,7 +39,8 @@ def follow() -> int:
         signal.signal(signal.SIGTERM, signal.SIG_IGN)
         _work(store, rank, size)
     except Exception as error:
-        text = str(error) if isinstance(error, LifelongError) else traceback.format_exc()
+        plain = isinstance(error, LifelongError | torch.OutOfMemoryError)
+        text = str(error).splitlines()[0] if plain else traceback.format_exc()
         if not store.check([FAILED]) and "onnection closed by peer" not in text:  # the others fail after the first
             store.set(FAILED, f"process {rank} of {size} failed: {text}")
         return 1

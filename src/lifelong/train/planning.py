@@ -28,16 +28,29 @@ def measure_step(model: Transformer, loader: Loader, make_plan: Callable[[], Pla
     They change neither weights nor random state. The first, which allocates, does not count; of the others the
     median does.
     """
+    return statistics.median(_idle_steps(model, loader, make_plan(), _PROBE_STEPS + 1)[1:])
+
+
+def settle(model: Transformer, loader: Loader, make_plan: Callable[[], Plan]) -> None:
+    """Take a step at rate 0 with processes that go on with a run.
+
+    In its first step DDP learns the order in which gradients come, and adds them up in another order from then on: a
+    run that goes on must add them up as the run before, which had left its first step behind, too.
+    """
+    _idle_steps(model, loader, make_plan(), 1)
+
+
+def _idle_steps(model: Transformer, loader: Loader, plan: Plan, count: int) -> list[float]:
+    """Take up to ``count`` steps at rate 0, as many as a few seconds allow; returns the seconds of each."""
     random = torch.get_rng_state()
-    plan = make_plan()
-    plan.total_steps, plan.rate, plan.pull = _PROBE_STEPS + 1, lambda step: 0.0, None
+    plan.total_steps, plan.rate, plan.pull = count, lambda step: 0.0, None
     seconds: list[float] = []
     for step in train_steps(model, loader, plan):
         seconds.append(step.seconds)
         if len(seconds) > 2 and sum(seconds) > _PROBE_SECONDS:
             break
     torch.set_rng_state(random)
-    return statistics.median(seconds[1:])
+    return seconds
 
 
 def steps_in(minutes: float, step_seconds: float, overhead_seconds: float = 0.0) -> int:

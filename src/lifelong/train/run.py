@@ -39,6 +39,7 @@ from lifelong.train.interrupts import graceful_interrupts
 from lifelong.train.job import Job, TrainResult, assemble
 from lifelong.train.loop import Plan
 from lifelong.train.masked import check_phase, new_model
+from lifelong.train.planning import settle
 from lifelong.train.remembering import measure_domains, next_matrix
 from lifelong.train.start import Origin, open_start
 from lifelong.train.team import count_processes, env_processes, set_threads, team
@@ -166,6 +167,8 @@ def resume(run: Path, *, nproc: int | None = None) -> TrainResult:
         stack.enter_context(team(job, processes))
         if facts["compile"].startswith("on"):
             job.world.compile(model, "on", 0.0)
+        if job.world.size > 1:
+            settle(model, job.loader, job.plan)
         plan = job.plan(facts["steps"])
         saved = restore(checkpoint, model, plan.optimizers, job.world.model)
         step = saved["step"]
