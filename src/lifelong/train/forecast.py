@@ -17,7 +17,7 @@ def forecast(job: Job, steps: int) -> list[str]:
         settings.batch_size,
         length,
         optimizer=settings.optimizer.name,
-        precision="bf16" if job.bf16 else "fp32",
+        precision=job.precision,
     )
     return [
         f"{tokens:,} tokens at most; about {(memory + _PROCESS_BYTES) / 1e9:.1f} GB of memory with Python and torch",

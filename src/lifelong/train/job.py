@@ -21,9 +21,11 @@ from lifelong.tokens.replay import replay_sources
 from lifelong.tokens.rows import ChatSource, RowSource, WindowSource
 from lifelong.train.folder import RunFolder
 from lifelong.train.founding import MEMORY
+from lifelong.train.health import Health
 from lifelong.train.loop import Plan
 from lifelong.train.masked import masking_of
 from lifelong.train.optim import build_optimizers, learning_rate, schedule
+from lifelong.train.scaler import LossScaler
 from lifelong.train.start import Origin
 
 
@@ -78,10 +80,15 @@ class Job:
     sources: list[RowSource]  # one for each cache
     replayed: list[tuple[RowSource, float]]
     loader: Loader
-    bf16: bool
+    precision: str  # of matrix products: bf16, fp16, fp32
     cached: bool  # the caches are the user's, not made of the run's own text
     masking: Masking | None  # tokens are hidden from a bidirectional model
     origin: Origin
+
+    @property
+    def bf16(self) -> bool:
+        """Whether matrix products are in bf16."""
+        return self.precision == "bf16"
 
     @property
     def domain(self) -> str:
@@ -132,6 +139,8 @@ class Job:
             accumulate=self.settings.gradient_accumulation_steps,
             grad_clip=optimizer.grad_clip,
             bf16=self.bf16,
+            scaler=LossScaler() if self.precision == "fp16" else None,
+            health=Health(self.settings.health),
         )
 
     def measure(self) -> Score:
@@ -174,9 +183,22 @@ def assemble(
             )
     masking = masking_of(model, tokenizer, settings)
     loader = _loader(settings, caches, sources, replayed, masking)
-    bf16, cached = precision == "bf16", not caches[0].cache.path.is_relative_to(run.path)
+    cached = not caches[0].cache.path.is_relative_to(run.path)
     return Job(
-        out, run, settings, corpus, model, tokenizer, caches, sources, replayed, loader, bf16, cached, masking, origin
+        out,
+        run,
+        settings,
+        corpus,
+        model,
+        tokenizer,
+        caches,
+        sources,
+        replayed,
+        loader,
+        precision,
+        cached,
+        masking,
+        origin,
     )
 
 
