@@ -10,7 +10,7 @@ from lifelong.settings.base import Settings
 from lifelong.settings.distributed import DistributedSettings
 from lifelong.settings.keys import FolderName, NamedSettings
 from lifelong.settings.mixing import MixSettings
-from lifelong.settings.watching import EarlyStoppingSettings, SamplesSettings, TrackingSettings
+from lifelong.settings.watching import EarlyStoppingSettings, HealthSettings, SamplesSettings, TrackingSettings
 
 
 def _switch(value: Any) -> Any:
@@ -18,7 +18,7 @@ def _switch(value: Any) -> Any:
     return {True: "on", False: "off"}.get(value, value) if isinstance(value, bool) else value
 
 
-Precision = Literal["auto", "bf16", "fp32"]
+Precision = Literal["auto", "bf16", "fp16", "fp32"]
 Switch = Annotated[Literal["auto", "on", "off"], BeforeValidator(_switch)]
 
 
@@ -78,6 +78,9 @@ class CheckpointSettings(Settings):
     """How often the run is saved."""
 
     every_minutes: float = Field(default=10.0, gt=0, description="Minutes between checkpoints.")
+    every_steps: int | None = Field(
+        default=None, gt=0, description="Steps between checkpoints, beside those by time (default: by time alone)."
+    )
     keep: int = Field(default=2, ge=1, description="Checkpoints kept; older ones are removed.")
     keep_epochs: int = Field(
         default=10, ge=0, description="Models of single epochs kept (`epoch_N/`), the newest; 0: none are written."
@@ -136,4 +139,5 @@ class TrainSettings(NamedSettings):
     distributed: DistributedSettings = Field(default_factory=DistributedSettings)
     checkpoint: CheckpointSettings = Field(default_factory=CheckpointSettings)
     early_stopping: EarlyStoppingSettings = Field(default_factory=EarlyStoppingSettings)
+    health: HealthSettings = Field(default_factory=HealthSettings)
     tracking: TrackingSettings = Field(default_factory=TrackingSettings)

@@ -35,6 +35,22 @@ class EarlyStoppingSettings(Settings):
         return 5 if self.patience is None else self.patience
 
 
+class HealthSettings(Settings):
+    """Which steps are left out, and when a run goes back to its last good checkpoint."""
+
+    spikes: bool = Field(
+        default=True,
+        description="Leave out steps whose loss jumps far above its recent course (NaN: always).",
+    )
+    spike_score: float = Field(
+        default=12.0, gt=0, description="Robust standard deviations above the recent median that make a spike."
+    )
+    window: int = Field(default=100, ge=2, description="Recent steps that a loss is compared with.")
+    patience: int = Field(
+        default=3, ge=1, description="Bad steps in a row, after which a run goes back to its last good checkpoint."
+    )
+
+
 class SamplesSettings(Settings):
     """Texts that the model writes at every measure."""
 

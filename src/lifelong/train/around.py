@@ -15,8 +15,10 @@ from lifelong.train.board import Board, open_board
 from lifelong.train.founding import Beside, write_whole_model
 from lifelong.train.job import Job
 from lifelong.train.keeper import Keeper
+from lifelong.train.objectives import Objective
 from lifelong.train.planning import steps_of
 from lifelong.train.samples import Sampler
+from lifelong.train.suspects import find_suspects
 from lifelong.train.watch import Watch
 
 
@@ -33,6 +35,8 @@ class Around:
     measure_epochs: bool = False
     sampler: Sampler | None = None
     board: Board | None = None
+    # Returns the rows of a step with the highest loss, and the text that they are made of.
+    suspects: Callable[[int, Objective], list[dict[str, Any]]] = lambda step, objective: []
 
     def epochs_at(self, step: int) -> float:
         """Return how many passes over the text a step ends."""
@@ -50,7 +54,8 @@ class Around:
     def after_step(self, row: dict[str, Any]) -> None:
         """Take a step, before anything is measured: the models of epochs are saved first."""
         row["epoch"] = round(self.epochs_at(row["step"]), 4)
-        self.watch.step(row["loss"], row["tokens"])
+        if "skipped" not in row:
+            self.watch.step(row["loss"], row["tokens"])
         if (number := self.epoch_ends.get(row["step"])) is not None:
             self.keeper.epoch(number, row["step"])
 
@@ -116,6 +121,7 @@ def around(job: Job, write_model: Callable[[Path], None], steps: int, *, start: 
             measure_epochs=settings.early_stopping.on and settings.evaluation.every_steps is None,
             sampler=sampler,
             board=board,
+            suspects=lambda step, objective: find_suspects(job, step, objective),
         )
     finally:
         if board is not None:

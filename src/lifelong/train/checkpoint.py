@@ -59,25 +59,51 @@ def newest_checkpoint(folder: Path) -> tuple[Path | None, list[str]]:
     return None, passed
 
 
+def last_good(folder: Path) -> tuple[Path, int] | None:
+    """Return the newest whole checkpoint that a run may go back to, and its step.
+
+    It is one that was due (not written because somebody interrupted the run, so that an interruption changes nothing
+    of what comes later), after a good step.
+    """
+    for path in sorted(folder.glob("step-*"), reverse=True):
+        if check_manifest(path) is None:
+            facts = read_json(path / _TRAINER)
+            if facts["due"] and not facts["plan"]["health"]["bad"]:
+                return path, facts["step"]
+    return None
+
+
 def restore(
-    path: Path, model: nn.Module, optimizers: list[torch.optim.Optimizer], shared: SharedModel | None = None
+    path: Path,
+    model: nn.Module,
+    optimizers: list[torch.optim.Optimizer],
+    shared: SharedModel | None = None,
+    *,
+    random: bool = True,
 ) -> dict[str, Any]:
-    """Put optimizer and random state back; returns the recorded facts, ``step`` among them.
+    """Put optimizer state back, and random state unless ``random`` is False.
 
     Where several processes train the model, ``shared``, all get it, and the weights of ``model`` with it.
+
+    Returns:
+        the recorded facts, ``step`` among them.
 
     Raises:
         LifelongError: the checkpoint's optimizer state is for other weights.
     """
     state = load_file(path / _OPTIMIZER)
-    torch.set_rng_state(state.pop("random|cpu"))
-    if (cuda := state.pop("random|cuda", None)) is not None and torch.cuda.is_available():
-        torch.cuda.set_rng_state(cuda)
+    cpu, cuda = state.pop("random|cpu"), state.pop("random|cuda", None)
+    if random:
+        torch.set_rng_state(cpu)
+        if cuda is not None and torch.cuda.is_available():
+            torch.cuda.set_rng_state(cuda)
+    facts: dict[str, Any] = read_json(path / _TRAINER)
     if shared is not None:
         shared.load(optimizers, state)
-        state = {}
+        return facts
     names = {id(parameter): name for name, parameter in model.named_parameters()}
     for optimizer in optimizers:
+        optimizer.state.clear()
         for group in optimizer.param_groups:
             for parameter in group["params"]:
                 mine = f"{names[id(parameter)]}|"
@@ -87,12 +113,13 @@ def restore(
                     optimizer.state[parameter][key.removeprefix(mine)] = target
     if state:
         raise LifelongError(f"optimizer state for unknown weights: {sorted(state)[0]}", where=str(path))
-    facts: dict[str, Any] = read_json(path / _TRAINER)
     return facts
 
 
 def prune(folder: Path, keep: int) -> None:
-    """Delete all but the newest ``keep`` whole checkpoints."""
+    """Delete all but the newest ``keep`` whole checkpoints, and the one that a run would go back to."""
     whole = [path for path in sorted(folder.glob("step-*"), reverse=True) if check_manifest(path) is None]
+    good = last_good(folder)
     for path in whole[max(1, keep) :]:
-        shutil.rmtree(path)
+        if good is None or path != good[0]:
+            shutil.rmtree(path)

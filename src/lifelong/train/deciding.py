@@ -49,7 +49,7 @@ def decide(job: Job, data: list[str]) -> tuple[int, dict[str, Any]]:
     progress.note(
         f"{config.parameters:,} parameters, {steps} steps of {rows} x {loader.sequence_length} tokens "
         f"({epochs:.2f} epochs), about {steps * seconds / 60:.1f} minutes; "
-        f"{'bf16' if job.bf16 else 'fp32'}, compile {compiled}"
+        f"{job.precision}, compile {compiled}"
     )
     if job.world.size > 1:
         share = {"ddp": "each with the whole model", "fsdp": "with the model in shards"}
@@ -63,7 +63,7 @@ def decide(job: Job, data: list[str]) -> tuple[int, dict[str, Any]]:
         "steps": steps,
         "epochs": epochs,
         "device": str(job.model.model.embed_tokens.weight.device),
-        "precision": "bf16" if job.bf16 else "fp32",
+        "precision": job.precision,
         "compile": compiled,
         "threads": torch.get_num_threads(),
         "processes": job.world.size,

@@ -11,7 +11,7 @@ import contextlib
 import dataclasses
 import json
 from contextlib import AbstractContextManager
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
@@ -21,7 +21,7 @@ from lifelong.tokens.loader import Batch
 
 if TYPE_CHECKING:
     from lifelong.model.transformer import Transformer
-    from lifelong.train.loop import Batches
+    from lifelong.train.loop import Batches, Plan
     from lifelong.train.shared import SharedModel
 
 _IGNORED = -100
@@ -73,9 +73,23 @@ class World:
         """Return the mean over all processes, in double precision."""
         return self.sum(value) / self.size
 
+    def loss(self, plan: Plan, model: Transformer, batch: Batch) -> Tensor:
+        """Return the summed loss of this process's batch, times the processes: gradients are averaged over them."""
+        if self.model is None:
+            return plan.objective(model, batch)
+        return self.model.loss(batch) * self.size
+
     def sync(self, *, last: bool) -> AbstractContextManager[Any]:
         """Return the context of one pass of a step; gradients are brought together in the last one only."""
         return contextlib.nullcontext() if self.model is None else self.model.sync(last)
+
+    def check_retry(self) -> None:
+        """Raise LifelongError where a pass that failed cannot be tried again: others have taken part in it."""
+        if self.size > 1:
+            raise LifelongError(
+                f"process {self.rank} of {self.size} has too little memory for its rows of a batch",
+                fix="Use a smaller --batch-size with more --gradient-accumulation-steps, and `lifelong train` again.",
+            )
 
     def refresh(self) -> None:
         """Bring the shards' weights together in process 0's own model, where they have moved since the last time."""
@@ -88,13 +102,13 @@ class World:
 
         if self.model is None:
             return compile_blocks(model, choice, run_seconds)
-        reason = compile_blocks(cast("Transformer", self.model.trained), choice, run_seconds)
+        reason = compile_blocks(self.model.trained, choice, run_seconds)
         if reason.startswith("on"):
             self.tell("compile")
         return reason
 
-    def batches(self, loader: Batches, step: int, count: int, rate: float) -> list[Batch]:
-        """Return the batches of a step, ``count`` of them; of several processes each gets its rows of them all.
+    def batches(self, loader: Batches, plan: Plan, step: int, rate: float) -> list[Batch]:
+        """Return the batches of a step; of several processes each gets its rows of them all.
 
         Together these are the rows that one process would take, in the same order. Every process gets batches of the
         same number of rows, no more than the loader's have; where the rows do not come out even, the last are filled
@@ -103,15 +117,16 @@ class World:
         Raises:
             LifelongError: there are fewer rows than processes.
         """
-        if self.size == 1:
-            return [loader.batch(step * count + number) for number in range(count)]
         packed: list[bytes] = []
         if self.rank == 0:
-            whole = [loader.batch(step * count + number) for number in range(count)]
+            whole = [loader.batch(step * plan.accumulate + number) for number in range(plan.accumulate)]
+            if self.size == 1:
+                return whole
             parts, rows = _split(whole, self.size)
             packed = [_pack(part) for part in parts]
-            self.told = {"do": "step", "step": step, "rate": rate, "rows": rows, "bytes": len(packed[0])}
-            self._broadcast(json.dumps(self.told).encode())
+            scale = None if plan.scaler is None else plan.scaler.scale
+            self.told = {"rows": rows, "bytes": len(packed[0])}
+            self.tell("step", step=step, rate=rate, scale=scale, split=plan.rows, **self.told)
         assert self.model is not None
         self.model.moved = True
         # A function of the place alone: nothing random is left for a checkpoint to carry, whatever their number.

@@ -16,8 +16,10 @@ from lifelong.errors import LifelongError
 from lifelong.train.team import FAILED, JOB, PATIENCE, READY, join, local_device
 
 if TYPE_CHECKING:
+    from lifelong.settings.train import TrainSettings
     from lifelong.train.distributed import World
     from lifelong.train.loop import Plan
+    from lifelong.train.shared import SharedModel
 
 
 def follows() -> bool:
@@ -64,10 +66,12 @@ def _work(store: Any, rank: int, size: int) -> None:
     world = join(store, facts["backend"], rank, size, settings.seed)
     model = build_model(ModelConfig.build(facts["model"])).to(device)
     world.model = SharedModel(world, model, settings.distributed.strategy)
-    _obey(world, world.model, settings, facts["bf16"])
+    _obey(world, world.model, settings, facts["precision"])
 
 
-def _obey(world: World, shared: Any, settings: Any, bf16: bool) -> None:
+def _obey(world: World, shared: SharedModel, settings: TrainSettings, precision: str) -> None:
+    from lifelong.settings.watching import HealthSettings
+    from lifelong.train.health import Health
     from lifelong.train.job import make_plan
     from lifelong.train.loop import train_steps
     from lifelong.train.planning import compile_blocks
@@ -76,12 +80,16 @@ def _obey(world: World, shared: Any, settings: Any, bf16: bool) -> None:
     while (told := world.hear())["do"] != "stop":
         do = told["do"]
         if do == "plan":
-            plan = make_plan(settings, shared.trained, bf16)
+            plan = make_plan(settings, shared.trained, precision)
+            plan.health = Health(HealthSettings(spikes=False, patience=sys.maxsize))  # process 0 judges, for all
             shared.adopt(plan)
         elif do == "step":
             assert plan is not None
             rate, plan.total_steps = told["rate"], told["step"] + 1
             plan.rate = lambda step, rate=rate: rate  # type: ignore[misc]
+            plan.rows = told["split"]
+            if plan.scaler is not None:
+                plan.scaler.scale = told["scale"]
             for _ in train_steps(shared.trained, _Nothing(), plan, start=told["step"]):
                 pass
         elif do == "compile":

@@ -18,7 +18,7 @@ def forecast(job: Job, steps: int) -> list[str]:
         min(settings.batch_size, -(-rows // processes)),
         length,
         optimizer=settings.optimizer.name,
-        precision="bf16" if job.bf16 else "fp32",
+        precision=job.precision,
     )
     each = f" in each of {processes} processes" if processes > 1 else ""
     each += ", less where the model is in shards" if settings.distributed.strategy == "fsdp" and processes > 1 else ""

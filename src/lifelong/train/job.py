@@ -24,9 +24,11 @@ from lifelong.tokens.rows import ChatSource, RowSource, WindowSource
 from lifelong.train.distributed import ALONE, World
 from lifelong.train.folder import RunFolder
 from lifelong.train.founding import MEMORY
+from lifelong.train.health import Health
 from lifelong.train.loop import Plan
 from lifelong.train.masked import masking_of
 from lifelong.train.optim import build_optimizers, learning_rate, schedule
+from lifelong.train.scaler import LossScaler
 from lifelong.train.start import Origin
 
 
@@ -81,11 +83,16 @@ class Job:
     sources: list[RowSource]  # one for each cache
     replayed: list[tuple[RowSource, float]]
     loader: Loader
-    bf16: bool
+    precision: str  # of matrix products: bf16, fp16, fp32
     cached: bool  # the caches are the user's, not made of the run's own text
     masking: Masking | None  # tokens are hidden from a bidirectional model
     origin: Origin
     world: World = ALONE  # the processes that train the model
+
+    @property
+    def bf16(self) -> bool:
+        """Whether matrix products are in bf16."""
+        return self.precision == "bf16"
 
     @property
     def domain(self) -> str:
@@ -130,9 +137,9 @@ class Job:
         """Return fresh optimizers and the schedule over ``total_steps``."""
         shared = self.world.model
         if shared is None:
-            return make_plan(self.settings, self.model, self.bf16, total_steps)
+            return make_plan(self.settings, self.model, self.precision, total_steps)
         self.world.tell("plan")
-        plan = make_plan(self.settings, shared.trained, self.bf16, total_steps)
+        plan = make_plan(self.settings, shared.trained, self.precision, total_steps)
         shared.adopt(plan)
         return plan
 
@@ -148,16 +155,18 @@ class Job:
         )
 
 
-def make_plan(settings: TrainSettings, model: nn.Module, bf16: bool, total_steps: int = 0) -> Plan:
+def make_plan(settings: TrainSettings, model: nn.Module, precision: str, total_steps: int = 0) -> Plan:
     """Return fresh optimizers of a model's weights, and the schedule over ``total_steps``."""
     optimizer = settings.optimizer
     return Plan(
         total_steps=total_steps,
-        optimizers=build_optimizers(model, optimizer, bf16=bf16),
+        optimizers=build_optimizers(model, optimizer, bf16=precision == "bf16"),
         rate=schedule(settings.schedule, total_steps, learning_rate(optimizer)),
         accumulate=settings.gradient_accumulation_steps,
         grad_clip=optimizer.grad_clip,
-        bf16=bf16,
+        bf16=precision == "bf16",
+        scaler=LossScaler() if precision == "fp16" else None,
+        health=Health(settings.health),
     )
 
 
@@ -190,9 +199,22 @@ def assemble(
             )
     masking = masking_of(model, tokenizer, settings)
     loader = _loader(settings, caches, sources, replayed, masking)
-    bf16, cached = precision == "bf16", not caches[0].cache.path.is_relative_to(run.path)
+    cached = not caches[0].cache.path.is_relative_to(run.path)
     return Job(
-        out, run, settings, corpus, model, tokenizer, caches, sources, replayed, loader, bf16, cached, masking, origin
+        out,
+        run,
+        settings,
+        corpus,
+        model,
+        tokenizer,
+        caches,
+        sources,
+        replayed,
+        loader,
+        precision,
+        cached,
+        masking,
+        origin,
     )
 
 

@@ -39,6 +39,7 @@ from lifelong.train.interrupts import graceful_interrupts
 from lifelong.train.job import Job, TrainResult, assemble
 from lifelong.train.loop import Plan
 from lifelong.train.masked import check_phase, new_model
+from lifelong.train.optim import warmup_steps
 from lifelong.train.planning import settle
 from lifelong.train.remembering import measure_domains, next_matrix
 from lifelong.train.start import Origin, open_start
@@ -171,6 +172,7 @@ def resume(run: Path, *, nproc: int | None = None) -> TrainResult:
             settle(model, job.loader, job.plan)
         plan = job.plan(facts["steps"])
         saved = restore(checkpoint, model, plan.optimizers, job.world.model)
+        plan.restore(saved["plan"])
         step = saved["step"]
         folder.rewind(step)
         progress.note(f"Going on at step {step} of {facts['steps']}.")
@@ -202,6 +204,10 @@ def _drive(
         job.world.refresh()
         write_model_files(job.model, job.tokenizer, place)
 
+    def go_back(checkpoint: Path) -> None:
+        load_weights(job.model, checkpoint)
+        restore(checkpoint, job.model, plan.optimizers, job.world.model, random=False)
+
     with graceful_interrupts() as stop, around(job, write_model, plan.total_steps, start=start) as beside:
         if watched is not None:
             beside.watch.restore(watched)
@@ -212,8 +218,11 @@ def _drive(
             measure=job.measure if len(job.corpus.gate) else None,
             measure_every=job.run.facts["measure_every"],
             write_model=write_model,
+            go_back=go_back,
             checkpoint_minutes=job.settings.checkpoint.every_minutes,
+            checkpoint_steps=job.settings.checkpoint.every_steps,
             keep=job.settings.checkpoint.keep,
+            warmup=warmup_steps(job.settings.schedule, plan.total_steps),
             around=beside,
         )
         seconds = drive.steps(job.model, job.loader, plan, stop, start=start)

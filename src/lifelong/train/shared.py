@@ -20,6 +20,7 @@ from lifelong.train.distributed import World
 from lifelong.train.optim import Muon
 
 if TYPE_CHECKING:
+    from lifelong.model.transformer import Transformer
     from lifelong.tokens.loader import Batch
     from lifelong.train.loop import Plan
     from lifelong.train.objectives import Objective
@@ -30,12 +31,12 @@ class _Loss(nn.Module):
 
     objective: Objective
 
-    def __init__(self, model: nn.Module) -> None:
+    def __init__(self, model: Transformer) -> None:
         super().__init__()
         self.model = model
 
     def forward(self, batch: Batch) -> Tensor:
-        return self.objective(self.model, batch)  # type: ignore[arg-type]
+        return self.objective(self.model, batch)
 
 
 class SharedModel:
@@ -48,7 +49,7 @@ class SharedModel:
         strategy: ``ddp`` or ``fsdp``.
     """
 
-    def __init__(self, world: World, model: nn.Module, strategy: str) -> None:
+    def __init__(self, world: World, model: Transformer, strategy: str) -> None:
         self._world, self._model = world, model
         self.sharded = strategy == "fsdp"
         self.moved = False
@@ -65,14 +66,16 @@ class SharedModel:
     def adopt(self, plan: Plan) -> None:
         """Let a plan's steps be taken by all processes."""
         self._loss.objective = plan.objective
-        size = self._world.size
-        # Both average the gradients over the processes; what is wanted is the sum.
-        plan.objective = lambda model, batch: self._run(batch) * size
         plan.world = self._world
         plan.trainable = [parameter for parameter in self.trained.parameters() if parameter.requires_grad]
         for optimizer in plan.optimizers:
             if isinstance(optimizer, Muon):
                 optimizer.spread = _exchange if self.sharded else _share_out
+
+    def loss(self, batch: Batch) -> Tensor:
+        """Return the summed loss of a batch of this process."""
+        loss: Tensor = self._run(batch)
+        return loss
 
     def sync(self, last: bool) -> contextlib.AbstractContextManager[Any]:
         """Return the context of a pass; gradients are brought together in a step's last one only."""

@@ -115,7 +115,7 @@ def team(job: Job, processes: int) -> Iterator[None]:
         message = {
             "settings": job.settings.model_dump(mode="json"),
             "model": job.model.config.model_dump(mode="json"),
-            "bf16": job.bf16,
+            "precision": job.precision,
             "device": device.type,
             "backend": backend,
             "threads": torch.get_num_threads(),
