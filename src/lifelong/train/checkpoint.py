@@ -108,9 +108,8 @@ def restore(
             for parameter in group["params"]:
                 mine = f"{names[id(parameter)]}|"
                 for key in [key for key in state if key.startswith(mine)]:
-                    value = state.pop(key)
-                    target = value if value.ndim == 0 else value.to(parameter.device)
-                    optimizer.state[parameter][key.removeprefix(mine)] = target
+                    # The count of steps, too: fused AdamW wants it where the weights are.
+                    optimizer.state[parameter][key.removeprefix(mine)] = state.pop(key).to(parameter.device)
     if state:
         raise LifelongError(f"optimizer state for unknown weights: {sorted(state)[0]}", where=str(path))
     return facts

@@ -123,7 +123,7 @@ class SharedModel:
         for name, shape, kind in world.told["state"] if world.rank else _described(state or {}):
             full = self._from_leader(state[name] if state else None, torch.Size(shape), getattr(torch, kind))
             parameter = parameters[name.partition("|")[0]]
-            value = full.clone()
+            value = full.to(parameter.device, copy=True)
             if full.ndim:
                 value = torch.zeros_like(parameter, dtype=full.dtype)
                 _put(value, full)
