@@ -49,7 +49,7 @@ def arguments(place: Path, out: Path, *flags: object) -> list[str]:
     own: dict[object, object] = {"--data": place / "topics.txt", "--tokenizer": place / "t"}
     own |= {"--preset": place / "small.yaml", "--batch-size": 5, "--gradient-accumulation-steps": 2, "--steps": 8}
     own |= {"--sequence-length": 32, "--evaluation.max-bytes": 4000, "--evaluation.every-steps": 4}
-    own |= {"--threads": 1, "--device": "cpu", "--out": out}
+    own |= {"--threads": 1, "--device": "cpu", "--compile": "off", "--out": out}
     kept = [part for flag, value in own.items() if flag not in flags for part in (flag, value)]
     return ["train", *map(str, [*kept, *flags])]
 

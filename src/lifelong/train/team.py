@@ -133,7 +133,10 @@ def team(job: Job, processes: int) -> Iterator[None]:
     except RuntimeError as error:
         if (reason := followers.failure()) is None:
             raise
-        raise LifelongError(reason, fix="All processes were ended. `lifelong resume` goes on.") from error
+        raise LifelongError(
+            reason,
+            fix="All processes were ended. `lifelong resume` goes on from the last checkpoint, if there was one.",
+        ) from error
     except LifelongError as error:
         if error.exit_code == 130:  # between two steps, where the others wait
             world.tell("stop")
