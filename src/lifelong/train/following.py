@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from lifelong.errors import LifelongError
-from lifelong.train.team import FAILED, JOB, PATIENCE, READY, join, local_device
+from lifelong.train.team import FAILED, JOB, LOADED, PATIENCE, READY, join, local_device
 
 if TYPE_CHECKING:
     from lifelong.settings.train import TrainSettings
@@ -53,8 +53,7 @@ def follow() -> int:
 
 
 def _work(store: Any, rank: int, size: int) -> None:
-    from lifelong.model.encoder import build_model
-    from lifelong.settings.model import ModelConfig
+    from lifelong.model.directory import load_model
     from lifelong.settings.train import TrainSettings
     from lifelong.train.shared import SharedModel
 
@@ -63,8 +62,10 @@ def _work(store: Any, rank: int, size: int) -> None:
     torch.set_num_threads(facts["threads"])
     local_rank = int(os.environ["LOCAL_RANK"])
     device = local_device(torch.device(facts["device"]), settings.distributed.gpu_ids, local_rank)
+    model, _ = load_model(facts["model"], device=device, adapter=None)
+    model.requires_grad_(True)
+    store.set(f"{LOADED}/{rank}", "")
     world = join(store, facts["backend"], rank, size, settings.seed)
-    model = build_model(ModelConfig.build(facts["model"])).to(device)
     world.model = SharedModel(world, model, settings.distributed.strategy)
     _obey(world, world.model, settings, facts["precision"])
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import shutil
 import socket
 import subprocess
 import sys
@@ -21,6 +22,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from lifelong.errors import LifelongError
+from lifelong.model.directory import write_model_files
 from lifelong.train.distributed import World
 from lifelong.train.shared import SharedModel
 
@@ -33,7 +35,8 @@ PATIENCE = timedelta(days=7)
 # The longest that any process takes for its part of one step, to be found hanging after.
 _STEP = timedelta(minutes=30)
 _START_SECONDS, _END_SECONDS = 300.0, 20.0
-JOB, FAILED, READY = "lifelong/job", "lifelong/failed", "lifelong/ready"
+# What is in their common store.
+JOB, FAILED, READY, LOADED = "lifelong/job", "lifelong/failed", "lifelong/ready", "lifelong/loaded"
 
 
 def env_processes() -> int | None:
@@ -109,21 +112,26 @@ def team(job: Job, processes: int) -> Iterator[None]:
 
     settings = job.settings.distributed
     device = next(job.model.parameters()).device
+    # The others build the model from its files, as any verb does: whatever its maker.
+    start = (job.run.path / "cache" / "start").resolve()
+    write_model_files(job.model, job.tokenizer, start)
     followers = _Followers(processes)
     try:
         backend = pick_backend(settings.backend, device)
         message = {
             "settings": job.settings.model_dump(mode="json"),
-            "model": job.model.config.model_dump(mode="json"),
+            "model": str(start),
             "precision": job.precision,
             "device": device.type,
             "backend": backend,
             "threads": torch.get_num_threads(),
         }
-        followers.wait()
+        followers.wait(READY)
         followers.store.set(JOB, json.dumps(message))
+        followers.wait(LOADED)
         world = join(followers.store, backend, 0, processes, job.settings.seed)
         world.model = SharedModel(world, job.model, settings.strategy)
+        shutil.rmtree(start)
         if world.model.sharded:
             world.model.load([])
         job.world = world
@@ -217,16 +225,17 @@ class _Followers:
                 subprocess.Popen(command, stdin=subprocess.PIPE, env=environment, start_new_session=True)
             )
 
-    def wait(self) -> None:
-        """Wait until all are there.
+    def wait(self, sign: str) -> None:
+        """Wait until all have given a sign.
 
         Raises:
             LifelongError: one ended before, or does not come.
         """
-        keys = [f"{READY}/{rank}" for rank in range(1, self._size)]
+        keys = [f"{sign}/{rank}" for rank in range(1, self._size)]
         until = time.monotonic() + _START_SECONDS
         while not self.store.check(keys):
-            if any(process.poll() is not None for process in self._started) or time.monotonic() > until:
+            ended = self.store.check([FAILED]) or any(process.poll() is not None for process in self._started)
+            if ended or time.monotonic() > until:
                 raise LifelongError(self.failure() or f"{self._size} processes were started, and not all came")
             time.sleep(0.02)
 
