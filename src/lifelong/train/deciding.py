@@ -8,6 +8,7 @@ import torch
 
 from lifelong import progress
 from lifelong.train.job import Job
+from lifelong.train.meter import ceiling
 from lifelong.train.optim import learning_rate
 from lifelong.train.planning import (
     check_around,
@@ -64,6 +65,7 @@ def decide(job: Job, data: list[str]) -> tuple[int, dict[str, Any]]:
         "step_seconds_estimate": seconds,
         "measure_every": measure_every(settings, steps, measures),
         "parameters": config.parameters,
+        "matmul_flops": ceiling(job),
         "learning_rate": learning_rate(settings.optimizer),
         "bytes_per_token": job.bytes_per_token,
         "mixture": mixture.to_dict() if mixture else None,
