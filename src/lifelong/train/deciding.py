@@ -16,6 +16,7 @@ from lifelong.train.planning import (
     measure_every,
     measure_step,
     measures_in,
+    rate_notes,
     schedule_notes,
     steps_in,
     steps_of,
@@ -45,8 +46,11 @@ def decide(job: Job, data: list[str]) -> tuple[int, dict[str, Any]]:
     mixture = job.mix(steps)
     for line in [*mixture.lines(), *(f"note: {warning}" for warning in mixture.warnings)] if mixture else []:
         progress.note(line)
-    for line in schedule_notes(settings.schedule, steps, learning_rate(settings.optimizer)):
+    peak = learning_rate(settings.optimizer)
+    for line in [*schedule_notes(settings.schedule, steps, peak), *rate_notes(job.model, peak, steps)]:
         progress.note(f"note: {line}")
+    if job.precision == "fp16" and job.model.model.embed_tokens.weight.device.type == "cpu":
+        progress.note("note: fp16 is for GPUs that lack bf16; a CPU emulates it, slower than fp32")
     config = job.model.config
     progress.note(
         f"{config.parameters:,} parameters, {steps} steps of {rows} x {loader.sequence_length} tokens "
