@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import io
 import json
+import math
 import pydoc_data.topics as topics
 import random
+import resource
 import signal
 import subprocess
 import sys
@@ -23,17 +26,16 @@ description: for tests
 reference_vocab_size: 600
 model: {d_model: 48, num_layers: 2, num_query_heads: 2, num_kv_heads: 1, max_seq_len: 64}
 """
-# A process that dies, or whose disk is full, at a given moment of `lifelong train`.
+# A process that dies at a given moment of `lifelong train`.
 CHILD = """\
-import os, resource, signal, sys
+import os, signal, sys
 from lifelong.cli.app import main
 from lifelong.tokens.loader import Loader
 from lifelong.train import checkpoint, drive
-from lifelong.train.folder import RunFolder
 
 what, at = sys.argv[1], int(sys.argv[2])
-calls = {"batch": 0, "save": 0}
-batch, save, log, steps = Loader.batch, checkpoint.save_tensors, RunFolder.log, drive.train_steps
+calls = {"save": 0}
+batch, save, steps = Loader.batch, checkpoint.save_tensors, drive.train_steps
 
 def die():
     os.kill(os.getpid(), signal.SIGKILL)
@@ -54,12 +56,7 @@ def killing_save(tensors, path):
             handle.truncate(100)
         die()
 
-def full_log(self, row):
-    log(self, row)
-    if what == "full" and row["step"] == at:
-        resource.setrlimit(resource.RLIMIT_FSIZE, (60_000, 60_000))
-
-drive.train_steps, checkpoint.save_tensors, RunFolder.log = counted_steps, killing_save, full_log
+drive.train_steps, checkpoint.save_tensors = counted_steps, killing_save
 sys.exit(main(sys.argv[3:]))
 """
 
@@ -110,10 +107,6 @@ def interrupted(monkeypatch: pytest.MonkeyPatch, words: list[str], step: int) ->
     with monkeypatch.context() as patched:
         patched.setattr(RunFolder, "log", interrupt)
         assert main(words) == 130
-
-
-def in_child(what: str, at: int, words: list[str]) -> subprocess.CompletedProcess[str]:
-    return subprocess.run([sys.executable, "-c", CHILD, what, str(at), *words], capture_output=True, text=True)
 
 
 def same_rows(one: Path, other: Path) -> bool:
@@ -196,27 +189,52 @@ def test_f33_a_run_with_replay_is_resumed_exactly_at_the_end_of_an_epoch(
     assert same_rows(tmp_path / "whole", tmp_path / "cut")
 
 
+KILLED: list[object] = ["--batch-size", 4, "--gradient-accumulation-steps", 2, "--steps", 8, "--dropout", 0.1]
+KILLED += ["--checkpoint.every-steps", 2, "--optimizer.name", "adamw"]
+
+
 @pytest.mark.parametrize(
     ("what", "at"),
-    # The second micro-batch of the sixth step; the third checkpoint's file half written.
-    [("batch", 11), pytest.param("save", 3, marks=pytest.mark.slow), ("full", 4)],
+    # The third checkpoint's file half written; the second micro-batch of the sixth step.
+    [("save", 3), pytest.param("batch", 11, marks=pytest.mark.slow)],
 )
-def test_f33_a_run_killed_or_out_of_disk_goes_on_from_its_last_checkpoint_exactly(
+def test_f33_a_killed_run_goes_on_from_its_last_checkpoint_exactly(
     place: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], what: str, at: int
 ) -> None:
-    more = ["--data", place / "docs", "--batch-size", 4, "--gradient-accumulation-steps", 2, "--steps", 8]
-    more += ["--checkpoint.every-steps", 2, "--dropout", 0.1, "--optimizer.name", "adamw"]
+    more = ["--data", place / "docs", *KILLED]
     assert main(arguments(place, tmp_path / "whole", *more)) == 0
-    done = in_child(what, at, arguments(place, tmp_path / "cut", *more))
+    command = [sys.executable, "-c", CHILD, what, str(at), *arguments(place, tmp_path / "cut", *more)]
+    assert subprocess.run(command, capture_output=True).returncode == -signal.SIGKILL
+    assert bool(list(the_run(tmp_path / "cut").checkpoints.glob(".*.tmp"))) == (what == "save")
+    goes_on_from_step_4(tmp_path, capsys)
+
+
+def test_f33_a_full_disk_leaves_the_last_checkpoint_whole_and_the_run_goes_on_exactly(
+    place: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    more = ["--data", place / "docs", *KILLED]
+    assert main(arguments(place, tmp_path / "whole", *more)) == 0
+    log, limits = RunFolder.log, resource.getrlimit(resource.RLIMIT_FSIZE)
+
+    def filling(self: RunFolder, row: dict[str, Any]) -> None:
+        log(self, row)
+        if row["step"] == 5:
+            resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, limits[1]))
+
+    with monkeypatch.context() as patched:
+        patched.setattr(RunFolder, "log", filling)
+        try:
+            assert main(arguments(place, tmp_path / "cut", *more)) == 2
+        finally:
+            resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    said = capsys.readouterr().err
+    assert "could not write: File too large" in said
+    assert f"Free some space, then: lifelong resume {the_run(tmp_path / 'cut').path}" in said
+    goes_on_from_step_4(tmp_path, capsys)
+
+
+def goes_on_from_step_4(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     run = the_run(tmp_path / "cut")
-    if what == "full":
-        assert done.returncode == 2 and "Traceback" not in done.stderr, done.stderr
-        assert "could not write: File too large" in done.stderr
-        assert "Free some space, then: lifelong resume" in done.stderr
-    else:
-        assert done.returncode == -signal.SIGKILL
-    leftover = list(run.checkpoints.glob(".*.tmp"))
-    assert bool(leftover) == (what == "save")
     assert [path.name for path in sorted(run.checkpoints.glob("step-*"))] == ["step-00000002", "step-00000004"]
     assert all(check_manifest(path) is None for path in run.checkpoints.glob("step-*"))
     assert main(["resume", str(tmp_path / "cut")]) == 0
@@ -231,14 +249,24 @@ def garbled(place: Path, folder: Path) -> Path:
     source = random.Random(7)
     folder.mkdir()
     for number in range(60):
-        (folder / f"plain{number:02d}.txt").write_text(f"{number} " + "the cat sat on the mat and " * 40)
+        counted = " ".join(str(number * 1000 + count) for count in range(60))
+        (folder / f"plain{number:02d}.txt").write_text(counted)
     noise = "".join(chr(source.randrange(33, 126)) for _ in range(400))
     (folder / "noise.txt").write_text(noise)
     return folder
 
 
-GOING_BACK = ["--batch-size", 2, "--steps", 60, "--checkpoint.every-steps", 10, "--checkpoint.keep", 1]
-GOING_BACK += ["--health.patience", 1, "--health.window", 30, "--gradient-accumulation-steps", 2]
+GOING_BACK = ["--batch-size", 1, "--steps", 60, "--checkpoint.every-steps", 10, "--checkpoint.keep", 1]
+GOING_BACK += [
+    "--health.patience",
+    1,
+    "--health.window",
+    30,
+    "--health.spike-score",
+    5,
+    "--gradient-accumulation-steps",
+    2,
+]
 
 
 def test_f33_a_bad_text_is_left_out_named_and_undone_and_what_follows_is_resumed_exactly(
@@ -317,7 +345,11 @@ def test_a_run_with_changed_data_or_settings_is_not_resumed(
 def test_a_rate_at_which_nothing_is_learned_is_said_by_the_first_steps(
     place: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], rate: str, said: str
 ) -> None:
-    main(arguments(place, tmp_path / "m", "--data", place / "docs", "--batch-size", 8, "--steps", 20, "--learning-rate", rate))
+    main(
+        arguments(
+            place, tmp_path / "m", "--data", place / "docs", "--batch-size", 8, "--steps", 20, "--learning-rate", rate
+        )
+    )
     assert said in capsys.readouterr().err
 
 
@@ -325,7 +357,7 @@ def test_held_out_text_shorter_than_a_row_is_measured(
     place: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     for number in range(30):
-        (tmp_path / f"{number}.txt").write_text(f"Number {number} is short.")
+        (tmp_path / f"{number}.txt").write_text(f"Number {number} is a short text, {number * number} its square.")
     more = ["--data", tmp_path / "*.txt", "--batch-size", 2, "--steps", 2, "--json"]
     assert main(arguments(place, tmp_path / "m", *more)) == 0
     result = json.loads(capsys.readouterr().out)
@@ -339,3 +371,47 @@ def trained(place: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     more = ["--data", place / "docs", "--batch-size", 8, "--steps", 40, "--evaluation.every-steps", 10]
     assert main(arguments(place, out, *more, "--learning-rate", 0.03, "--schedule.kind", "constant")) == 0
     return out
+
+
+def evaluated(capsys: pytest.CaptureFixture[str], *words: object) -> dict[str, Any]:
+    capsys.readouterr()
+    assert main([str(word) for word in [*words, "--json"]]) == 0
+    result: dict[str, Any] = json.loads(capsys.readouterr().out)
+    return result
+
+
+def test_f33_evaluation_only_measures_the_best_checkpoint_on_the_test_split(
+    trained: Path, place: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = the_run(trained)
+    best = run.facts["best_step"]
+    before = {path: path.stat().st_mtime_ns for path in trained.rglob("*") if path.is_file()}
+    result = evaluated(capsys, "evaluate", run.path, "--split", "test")
+    assert best < 40 and result["split"] == "test" and result["tokens"] > 100
+    assert result["loss"] == pytest.approx(evaluated(capsys, "evaluate", run.path / "best")["loss"])
+    assert result["loss"] != pytest.approx(evaluated(capsys, "evaluate", run.path / "final")["loss"])
+    assert result["perplexity"] == pytest.approx(math.exp(result["loss"]))
+    assert 0 < result["token_accuracy"] < 1
+    # As the guide has it: the trainer's own command, with --eval-only.
+    again = evaluated(capsys, *arguments(place, trained, "--eval-only", "--resume", run.path / "best"))
+    assert again["split"] == "test" and again["tokens"] > 0
+    assert {path: path.stat().st_mtime_ns for path in trained.rglob("*") if path.is_file()} == before
+    assert main(arguments(place, trained, "--resume", run.path)) == 2
+    assert f"lifelong resume {run.path}" in capsys.readouterr().err
+
+
+def test_f35_prompts_are_answered_one_after_another_by_the_best_checkpoint_of_a_run(
+    trained: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = the_run(trained)
+    greedy = ["--temperature", "0", "--max-tokens", "8"]
+    alone = {}
+    for name in ("best", "final"):
+        for prompt in ("The with statement", "A class"):
+            result = evaluated(capsys, "generate", run.path / name, "--prompt", prompt, *greedy)
+            alone[name, prompt] = prompt + result["texts"][0]
+    monkeypatch.setattr("sys.stdin", io.StringIO("The with statement\nA class\n\n"))
+    assert main(["generate", str(run.path), "--interactive", *greedy]) == 0
+    shown, _ = capsys.readouterr()
+    assert shown == alone["best", "The with statement"] + "\n" + alone["best", "A class"] + "\n"
+    assert shown != alone["final", "The with statement"] + "\n" + alone["final", "A class"] + "\n"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -75,7 +76,7 @@ def test_a_bad_step_is_left_out_and_the_others_count(name: str) -> None:
         before.append(weights(model))
     assert [step.bad for step in steps] == [False, False, True, True, False, False]
     assert steps[2].skipped == "the loss is not a number"
-    changed = [not torch.equal(one, two) for one, two in zip(before, before[1:], strict=False)]
+    changed = [not torch.equal(one, two) for one, two in pairwise(before)]
     assert changed == [True, True, False, False, True, True]
     assert all(torch.isfinite(value).all() for optimizer in plan.optimizers for value in _state(optimizer))
 
@@ -149,7 +150,7 @@ def test_health_goes_on_from_its_state_as_if_never_interrupted(losses: list[floa
 
 def test_a_rate_that_is_too_high_is_said_once_by_the_first_steps() -> None:
     health = Health()
-    losses = [6.0, 6.0, 6.0, 9.0, 80.0]
+    losses = [6.0, 6.1, 7.0, 9.0, 80.0]
     words = [health.early_word(step, loss, 1e3, 2) for step, loss in enumerate(losses, start=1)]
     assert words[:3] == [None] * 3 and words[4] is None
     assert words[3] == "the loss rose from 6.00 to 9.00 in 4 steps: a learning rate of 1000 is likely too high"
