@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import json
 import math
@@ -9,6 +10,7 @@ import pydoc_data.topics as topics
 import random
 import resource
 import signal
+import sqlite3
 import subprocess
 import sys
 from pathlib import Path
@@ -248,10 +250,10 @@ def garbled(place: Path, folder: Path) -> Path:
     """Much of one sentence, and a page of noise."""
     source = random.Random(7)
     folder.mkdir()
-    for number in range(60):
-        counted = " ".join(str(number * 1000 + count) for count in range(60))
+    for number in range(40):
+        counted = " ".join(str(number * 1000 + count) for count in range(40))
         (folder / f"plain{number:02d}.txt").write_text(counted)
-    noise = "".join(chr(source.randrange(33, 126)) for _ in range(400))
+    noise = "".join(chr(source.randrange(33, 126)) for _ in range(100))
     (folder / "noise.txt").write_text(noise)
     return folder
 
@@ -361,15 +363,15 @@ def test_held_out_text_shorter_than_a_row_is_measured(
     more = ["--data", tmp_path / "*.txt", "--batch-size", 2, "--steps", 2, "--json"]
     assert main(arguments(place, tmp_path / "m", *more)) == 0
     result = json.loads(capsys.readouterr().out)
-    assert 0 < result["after"]["tokens"] < 64 and result["after"]["bits_per_byte"] > 0
+    assert 0 < result["after"]["tokens"] < 200 and result["after"]["bits_per_byte"] > 0
 
 
 @pytest.fixture(scope="module")
 def trained(place: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A run that goes wrong near its end: its best weights are not its last."""
+    """A run whose best weights are not its last: no later measure counts as better than the first, at step 10."""
     out = tmp_path_factory.mktemp("trained") / "m"
     more = ["--data", place / "docs", "--batch-size", 8, "--steps", 40, "--evaluation.every-steps", 10]
-    assert main(arguments(place, out, *more, "--learning-rate", 0.03, "--schedule.kind", "constant")) == 0
+    assert main(arguments(place, out, *more, "--early-stopping-min-delta", 100)) == 0
     return out
 
 
@@ -387,7 +389,7 @@ def test_f33_evaluation_only_measures_the_best_checkpoint_on_the_test_split(
     best = run.facts["best_step"]
     before = {path: path.stat().st_mtime_ns for path in trained.rglob("*") if path.is_file()}
     result = evaluated(capsys, "evaluate", run.path, "--split", "test")
-    assert best < 40 and result["split"] == "test" and result["tokens"] > 100
+    assert best == 10 and result["split"] == "test" and result["tokens"] > 100
     assert result["loss"] == pytest.approx(evaluated(capsys, "evaluate", run.path / "best")["loss"])
     assert result["loss"] != pytest.approx(evaluated(capsys, "evaluate", run.path / "final")["loss"])
     assert result["perplexity"] == pytest.approx(math.exp(result["loss"]))
@@ -415,3 +417,40 @@ def test_f35_prompts_are_answered_one_after_another_by_the_best_checkpoint_of_a_
     shown, _ = capsys.readouterr()
     assert shown == alone["best", "The with statement"] + "\n" + alone["best", "A class"] + "\n"
     assert shown != alone["final", "The with statement"] + "\n" + alone["final", "A class"] + "\n"
+
+
+def test_f31_weights_and_biases_and_trackio_by_setting_without_a_network(
+    place: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("wandb")
+    pytest.importorskip("trackio")
+    monkeypatch.setenv("TRACKIO_DIR", str(tmp_path / "trackio"))
+    config = tmp_path / "monitoring.yaml"
+    config.write_text("monitoring:\n  wandb: {enabled: true, project: trial}\n  trackio: {enabled: true}\n")
+    more = ["--data", place / "docs", "--batch-size", 8, "--steps", 3, "--config", config]
+    # A process of its own: both libraries read where they write to when they are first imported.
+    code = "import sys; from lifelong.cli.app import main; sys.exit(main(sys.argv[1:]))"
+    done = subprocess.run(
+        [sys.executable, "-c", code, *arguments(place, tmp_path / "m", *more)], capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr
+    (record,) = the_run(tmp_path / "m").path.glob("wandb/offline-run-*/run-*.wandb")
+    found = record.read_bytes()
+    for name in (b"loss/train", b"loss/held_out", b"learning_rate", b"grad_norm", b"mfu", b"memory_bytes"):
+        assert name in found
+    (database,) = (tmp_path / "trackio").glob("lifelong*.db")
+    with contextlib.closing(sqlite3.connect(database)) as rows:
+        steps = [json.loads(row[0]) for row in rows.execute("SELECT metrics FROM metrics ORDER BY step")]
+    logged = the_run(tmp_path / "m").metrics()
+    assert [row["loss/train"] for row in steps] == [row["loss"] for row in logged]
+    assert steps[-1]["loss/held_out"] == logged[-1]["gate_loss"]
+
+
+def test_f31_a_tracker_that_is_not_installed_is_named(
+    place: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("lifelong.train.board._installed", lambda package: False)
+    more = ["--data", place / "docs", "--batch-size", 8, "--steps", 1, "--tracking.wandb.enabled"]
+    assert main(arguments(place, tmp_path / "m", *more)) == 2
+    said = capsys.readouterr().err
+    assert "tracking.wandb: Weights & Biases is not installed" in said and "pip install wandb" in said
