@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
+import hashlib
 import importlib.util
 import math
 import os
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Protocol
@@ -81,7 +84,7 @@ class Wandb:
         import wandb
 
         try:
-            self._run = wandb.init(
+            self._run: Any = wandb.init(
                 project=settings.project,
                 entity=settings.entity,
                 name=settings.name or name,
@@ -90,7 +93,7 @@ class Wandb:
                 dir=str(folder),
                 config=dict(facts),
                 # The same run, when it is resumed.
-                id=settings_id(folder),
+                id=_same_id(folder),
                 resume="allow",
                 settings=wandb.Settings(silent=True, console="off", x_disable_stats=True, x_disable_meta=True),
             )
@@ -116,16 +119,23 @@ class Wandb:
 
 
 class Trackio:
-    """A run in trackio's database on this machine (``TRACKIO_DIR``)."""
+    """A run in trackio's database on this machine (``TRACKIO_DIR``); steps done again after a resume stand there twice."""
 
     def __init__(self, name: str, settings: TrackioSettings, facts: Mapping[str, Any]) -> None:
-        # Two switches of the hub's client, which trackio starts: nothing is sent, nothing looked up.
+        # Of the hub's client, which trackio brings along.
         os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
         import trackio
 
-        self._run = trackio.init(
-            project=settings.project, name=settings.name or name, config=dict(facts), resume="allow", embed=False
-        )
+        with contextlib.redirect_stdout(sys.stderr):  # it greets; our standard output is for results
+            self._run: Any = trackio.init(
+                project=settings.project,
+                name=settings.name or name,
+                config=dict(facts),
+                resume="allow",
+                embed=False,
+                auto_log_cpu=False,
+                auto_log_gpu=False,
+            )
 
     def row(self, row: Mapping[str, Any]) -> None:
         """Log one row of the metrics."""
@@ -137,14 +147,8 @@ class Trackio:
 
     def close(self) -> None:
         """Write what is still held back."""
-        self._run.finish()  # type: ignore[no-untyped-call]
-
-
-def settings_id(folder: Path) -> str:
-    """Return an identifier of a run folder that is the same whenever it is opened."""
-    import hashlib
-
-    return hashlib.sha256(str(folder.resolve()).encode()).hexdigest()[:12]
+        with contextlib.redirect_stdout(sys.stderr):
+            self._run.finish()
 
 
 def open_boards(
@@ -172,6 +176,11 @@ def open_boards(
         _require("trackio", "trackio")
         boards.append(Trackio(name, tracking.trackio, facts))
     return boards
+
+
+def _same_id(folder: Path) -> str:
+    """Return an identifier of a run folder that is the same whenever it is opened."""
+    return hashlib.sha256(str(folder.resolve()).encode()).hexdigest()[:12]
 
 
 def _installed(package: str) -> bool:
