@@ -49,6 +49,8 @@ def check_same(run: RunFolder, corpus: Corpus, caches: Sequence[NamedCache]) -> 
         f"Put back what it was, or train further with what it is now: lifelong train --base {run.path / 'latest'} "
         "--out ANOTHER --data ..."
     )
+    if "data_sha256" not in before:
+        raise LifelongError("the run was begun with an earlier version of lifelong", where=str(run.path), fix=fix)
     if before["data_sha256"] != now["data_sha256"]:
         where = ", ".join(before["data"]) or str(caches[0].cache.path.parent)
         raise LifelongError(
