@@ -22,7 +22,12 @@ def evaluate(
     settings: EvaluateSettings,
     as_json: AsJson = False,
 ) -> None:
-    """Measure a model on held-out text: of --data, or else of every domain that it was taught."""
+    """Measure a model on held-out text: of --data, or else of every domain that it was taught. Of a run: its best."""
+    show_scores(model, data, settings, as_json=as_json)
+
+
+def show_scores(model: Path, data: list[str] | None, settings: EvaluateSettings, *, as_json: bool) -> None:
+    """Measure and print, as `evaluate` does."""
     from lifelong.evaluate.bits import score
     from lifelong.model.directory import find_model, load_model
     from lifelong.progress import task

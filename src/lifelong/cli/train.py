@@ -41,6 +41,13 @@ def train(
         Path | None,
         Parameter(help="Where the model's ONNX export lies, to be told when it is stale (default: OUT/onnx)."),
     ] = None,
+    eval_only: Annotated[
+        bool,
+        Parameter(
+            negative=(), show_default=False, help="Train nothing: measure --resume, or else --out, on the test split."
+        ),
+    ] = False,
+    resume: Annotated[Path | None, Parameter(help="With --eval-only: the run or checkpoint to measure.")] = None,
     settings: TrainSettings,
     dry_run: DryRun = False,
     as_json: AsJson = False,
@@ -50,6 +57,19 @@ def train(
 
     if follows():
         sys.exit(follow())
+    if eval_only:
+        from lifelong.cli.evaluate import show_scores
+        from lifelong.settings.prepare import EvaluateSettings
+
+        measured = EvaluateSettings(split="test", device=settings.device, sequence_length=settings.sequence_length)
+        show_scores(resume or out, data, measured, as_json=as_json)
+        return
+    if resume is not None:
+        from lifelong.errors import LifelongError
+
+        raise LifelongError(
+            "going on with an interrupted run is a verb of its own", where="--resume", fix=f"lifelong resume {resume}"
+        )
     from lifelong.train.run import train as run
 
     result = run(

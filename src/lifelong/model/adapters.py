@@ -14,12 +14,13 @@ from pathlib import Path
 import torch
 import torch.nn.functional as F
 from safetensors import safe_open
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from lifelong.errors import LifelongError
 from lifelong.files import read_json, write_json
 from lifelong.model.transformer import Linear, Transformer
+from lifelong.model.weights import save_tensors
 
 WEIGHTS, CONFIG = "adapter_model.safetensors", "adapter_config.json"
 _PREFIX = "base_model.model."
@@ -155,7 +156,7 @@ def save_adapter(model: Transformer, config: AdapterConfig, out: Path) -> None:
     out.mkdir(parents=True, exist_ok=True)
     # PEFT warns about keys it does not know in its configuration, so the fingerprint travels with the weights.
     facts = {"format": "pt", "base_fingerprint": config.base_fingerprint}
-    save_file(adapter_state(model), out / WEIGHTS, metadata=facts)
+    save_tensors(adapter_state(model), out / WEIGHTS, metadata=facts)
     targets = sorted({name.rsplit(".", 1)[-1] for name, _ in adapted_layers(model)})
     write_json(
         out / CONFIG,

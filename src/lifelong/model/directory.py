@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
-from safetensors.torch import save_file
 
 from lifelong.device import pick_device
 from lifelong.errors import LifelongError
@@ -17,7 +16,7 @@ from lifelong.model.encoder import build_model
 from lifelong.model.huggingface import from_huggingface, to_huggingface
 from lifelong.model.store import HOME, ModelStore
 from lifelong.model.transformer import Transformer
-from lifelong.model.weights import TORCH_WEIGHTS, WEIGHTS, open_weights
+from lifelong.model.weights import TORCH_WEIGHTS, WEIGHTS, open_weights, save_tensors
 from lifelong.settings.model import ModelConfig
 from lifelong.tokens.base import Tokenizer
 from lifelong.tokens.loading import load_tokenizer
@@ -70,7 +69,7 @@ def write_model_files(model: Transformer, tokenizer: Tokenizer, out: Path) -> No
                 "top_p": 0.9,
             },
         )
-    save_file(model_weights(model), out / WEIGHTS, metadata={"format": "pt"})
+    save_tensors(model_weights(model), out / WEIGHTS, metadata={"format": "pt"})
     tokenizer.write_files(out, mask_id=model.config.mask_token_id)
 
 

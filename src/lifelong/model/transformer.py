@@ -172,6 +172,13 @@ class Transformer(nn.Module):
             self.lm_head.weight = self.model.embed_tokens.weight
         self._initialise()
 
+    def set_dropout(self, share: float) -> None:
+        """Leave out another share of the activations while training; a model directory does not hold it."""
+        self.config = self.config.model_copy(update={"dropout": share})
+        for block in self.model.layers:
+            assert isinstance(block, Block)
+            block.dropout = share
+
     @torch.no_grad()
     def _initialise(self) -> None:
         for name, parameter in self.named_parameters():

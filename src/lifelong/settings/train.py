@@ -127,6 +127,9 @@ class TrainSettings(NamedSettings):
     gradient_accumulation_steps: int = Field(default=1, gt=0, description="Forward passes in one optimizer step.")
     sequence_length: int | None = Field(default=None, gt=0, description="Tokens in a row (default: the model's).")
     replay: float = Field(default=0.0, ge=0, lt=1, description="Share of rows drawn from earlier text.")
+    dropout: float | None = Field(
+        default=None, ge=0, lt=1, description="Share of activations left out while training (default: the preset's)."
+    )
     seed: int = Field(default=0, ge=0, description="Seed of weights, data order and dropout.")
     device: str = Field(default="auto", description="auto, cpu, cuda, cuda:1, mps.")
     precision: Precision = Field(default="auto", description="Type of matrix products; weights are always fp32.")

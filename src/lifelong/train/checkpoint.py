@@ -7,11 +7,12 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 from torch import nn
 
 from lifelong.errors import LifelongError
 from lifelong.files import atomic_directory, check_manifest, read_json, write_json
+from lifelong.model.weights import save_tensors
 from lifelong.train.shared import SharedModel, whole_state
 
 _OPTIMIZER, _TRAINER = "optimizer.safetensors", "trainer.json"
@@ -43,7 +44,7 @@ def save_checkpoint(
         state["random|cpu"] = torch.get_rng_state()
         if torch.cuda.is_available():
             state["random|cuda"] = torch.cuda.get_rng_state()
-        save_file(state, place / _OPTIMIZER)
+        save_tensors(state, place / _OPTIMIZER)
         write_json(place / _TRAINER, {"step": step, **facts})
     return path
 

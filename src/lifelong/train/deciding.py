@@ -8,12 +8,14 @@ import torch
 
 from lifelong import progress
 from lifelong.train.job import Job
+from lifelong.train.meter import ceiling
 from lifelong.train.optim import learning_rate
 from lifelong.train.planning import (
     check_around,
     measure_every,
     measure_step,
     measures_in,
+    rate_notes,
     schedule_notes,
     steps_in,
     steps_of,
@@ -43,8 +45,11 @@ def decide(job: Job, data: list[str]) -> tuple[int, dict[str, Any]]:
     mixture = job.mix(steps)
     for line in [*mixture.lines(), *(f"note: {warning}" for warning in mixture.warnings)] if mixture else []:
         progress.note(line)
-    for line in schedule_notes(settings.schedule, steps, learning_rate(settings.optimizer)):
+    peak = learning_rate(settings.optimizer)
+    for line in [*schedule_notes(settings.schedule, steps, peak), *rate_notes(job.model, peak, steps)]:
         progress.note(f"note: {line}")
+    if job.precision == "fp16" and job.model.model.embed_tokens.weight.device.type == "cpu":
+        progress.note("note: fp16 is for GPUs that lack bf16; a CPU emulates it, slower than fp32")
     config = job.model.config
     progress.note(
         f"{config.parameters:,} parameters, {steps} steps of {rows} x {loader.sequence_length} tokens "
@@ -70,6 +75,7 @@ def decide(job: Job, data: list[str]) -> tuple[int, dict[str, Any]]:
         "step_seconds_estimate": seconds,
         "measure_every": measure_every(settings, steps, measures),
         "parameters": config.parameters,
+        "matmul_flops": ceiling(job),
         "learning_rate": learning_rate(settings.optimizer),
         "bytes_per_token": job.bytes_per_token,
         "mixture": mixture.to_dict() if mixture else None,

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from lifelong import progress
-from lifelong.errors import Interrupted
+from lifelong.errors import Interrupted, LifelongError
 from lifelong.evaluate.bits import Score
 from lifelong.model.transformer import Transformer
 from lifelong.tokens.loader import Loader
@@ -153,9 +153,15 @@ class Drive:
         facts: dict[str, Any] = {"due": due, "plan": plan.state()}
         if self.around is not None:
             facts["watch"] = self.around.watch.state()
-        path = save_checkpoint(
-            self.run.checkpoints, step, model, plan.optimizers, self.write_model, facts, plan.world.model
-        )
+        try:
+            path = save_checkpoint(
+                self.run.checkpoints, step, model, plan.optimizers, self.write_model, facts, plan.world.model
+            )
+        except LifelongError as error:
+            if not any(self.run.checkpoints.glob("step-*")):
+                raise
+            fix = f"The checkpoint before is whole. Free some space, then: lifelong resume {self.run.path}"
+            raise LifelongError(error.what, where=error.where, fix=fix) from error
         if self.around is not None:
             self.around.keeper.latest(path)
         prune(self.run.checkpoints, self.keep)

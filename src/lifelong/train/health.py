@@ -10,8 +10,7 @@ from typing import Any
 from lifelong.settings.watching import HealthSettings
 
 _ENOUGH = 20  # losses before one can be far above them
-_FIRST = 3  # losses whose mean is where the run began
-_EARLY = 20  # steps after the warm-up in which a rising loss is said
+_EARLY, _EARLY_RISE = 20, 2.0  # steps after the warm-up in which a rising loss (in nats) is said
 _SIGMAS = 1.4826  # a normal distribution's standard deviation over its median absolute deviation
 # A loss is no spike unless it rises this far, in nats: at the end of a run of little text losses hardly differ.
 _LEAST_RISE = 1.0
@@ -25,7 +24,7 @@ class _State:
     bad: int = 0
     # The checkpoint that the run has gone back to last, by its step.
     went_back_to: int | None = None
-    first: list[float] = field(default_factory=list)
+    first: float | None = None
     warned: bool = False
 
 
@@ -100,16 +99,14 @@ class Health:
         state = self._state
         if state.warned or step > warmup + _EARLY or not math.isfinite(loss):
             return None
-        if len(state.first) < _FIRST:
-            state.first = [*state.first, loss]
-            return None
-        began = sum(state.first) / _FIRST
-        if loss < began + _LEAST_RISE:
+        if state.first is None:
+            state.first = loss
+        if loss < state.first + _EARLY_RISE:
             return None
         state.warned = True
         return (
-            f"the loss rose from {began:.2f} to {loss:.2f} in {step} steps: a learning rate of {rate:g} is likely too "
-            "high"
+            f"the loss rose from {state.first:.2f} to {loss:.2f} in {step} steps: a learning rate of {rate:g} is "
+            "likely too high"
         )
 
     def state(self) -> dict[str, Any]:

@@ -149,7 +149,7 @@ def train_steps(model: Transformer, loader: Batches, plan: Plan, *, start: int =
             bad=problem is not None and not overflowed,
         )
         if plan.health.exhausted:
-            _stop_or_accept(plan.health, step + 1)
+            _stop_or_accept(plan.health, step + 1, rate)
 
 
 def _backward(
@@ -191,7 +191,7 @@ def _scaled(loss: Tensor, plan: Plan) -> Tensor:
     return loss if plan.scaler is None else loss * plan.scaler.scale
 
 
-def _stop_or_accept(health: Health, step: int) -> None:
+def _stop_or_accept(health: Health, step: int, rate: float) -> None:
     """Raise where nobody could put good weights back; a loss that is a number, though high, is gone on with."""
     again = f", again after going back to step {health.went_back_to}" if health.went_back_to is not None else ""
     if health.finite and not again:
@@ -201,6 +201,6 @@ def _stop_or_accept(health: Health, step: int) -> None:
     what = "was far too high" if health.finite else "was not a number"
     raise LifelongError(
         f"the loss {what} for {health.bad} steps in a row, up to step {step}{again}",
-        fix="Nothing of it reached the weights. Use a lower --learning-rate, or look at the text that the run's log "
-        "names.",
+        fix=f"Nothing of it reached the weights. Use a lower --learning-rate than {rate:g}, or look at the text that "
+        "the run's log names.",
     )

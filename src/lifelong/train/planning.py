@@ -20,6 +20,7 @@ from lifelong.train.optim import warmup_steps
 COMPILE_PAYS_SECONDS = 600.0
 _PROBE_STEPS, _PROBE_SECONDS = 6, 4.0
 _MEASURES, _MEASURING = 10, 0.1
+_MOVED = 1e-4  # share of its size that a weight can move by in a run that teaches something
 
 
 def measure_step(model: Transformer, loader: Loader, make_plan: Callable[[], Plan]) -> float:
@@ -119,6 +120,20 @@ def schedule_notes(settings: ScheduleSettings, total_steps: int, peak: float) ->
     elif settings.min_lr is not None and settings.min_lr > peak:
         notes.append(f"min_lr {settings.min_lr:g} is above the peak learning rate: the rate stays at {peak:g}")
     return notes
+
+
+def rate_notes(model: Transformer, peak: float, steps: int) -> list[str]:
+    """Return a word on a learning rate at which a run cannot teach anything, or nothing.
+
+    No step of AdamW or Muon moves weights by much more than the rate.
+    """
+    size = float(model.model.embed_tokens.weight.detach().float().square().mean().sqrt())
+    if steps * peak > _MOVED * size:
+        return []
+    return [
+        f"a learning rate of {peak:g} teaches next to nothing: in {steps:,} steps no weight moves by more than "
+        f"about {steps * peak:.1g}, and weights are about {size:.2g}"
+    ]
 
 
 def compile_blocks(model: Transformer, choice: str, run_seconds: float) -> str:

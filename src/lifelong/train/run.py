@@ -42,7 +42,8 @@ from lifelong.train.masked import check_phase, new_model
 from lifelong.train.optim import warmup_steps
 from lifelong.train.planning import settle
 from lifelong.train.remembering import measure_domains, next_matrix
-from lifelong.train.start import Origin, open_start
+from lifelong.train.sameness import check_same, sweep, what_it_rests_on
+from lifelong.train.start import Origin, choose_dropout, open_start
 from lifelong.train.team import count_processes, env_processes, set_threads, team
 
 _LABELS = {"pretrain": "Pretraining", "sft": "Chat tuning", "mlm": "Masked tokens"}
@@ -94,7 +95,8 @@ def train(
         new_model=lambda words: new_model(settings, words).to(device),
     )
     check_phase(start.model, settings.phase, str(out))
-    model, words, settings, origin = start.model, start.tokenizer, start.settings, start.origin
+    model, words, origin = start.model, start.tokenizer, start.origin
+    settings = choose_dropout(model, start.settings)
     with contextlib.ExitStack() as stack:
         if dry_run:
             place = Path(stack.enter_context(tempfile.TemporaryDirectory()))
@@ -117,7 +119,8 @@ def train(
             for line in forecast(job, steps):
                 progress.note(line)
             return TrainResult(out, run.path, model.config.parameters, steps, 0, 0.0, None, None, peak_memory_bytes())
-        run.record(**facts, start=origin.to_dict(), domains_before=measure_domains(job, before=True))
+        rests_on = what_it_rests_on(run, corpus, caches)
+        run.record(**facts, **rests_on, start=origin.to_dict(), domains_before=measure_domains(job, before=True))
         before = job.measure() if len(corpus.gate) else None
         return _drive(job, job.plan(steps), start=0, before=before)
 
@@ -131,7 +134,7 @@ def resume(run: Path, *, nproc: int | None = None) -> TrainResult:
             the same, and losses differ by rounding.
 
     Raises:
-        LifelongError: the run has ended, or has no whole checkpoint.
+        LifelongError: the run has ended, or has no whole checkpoint; or its data or settings have changed.
     """
     folder = RunFolder.find(run)
     facts = folder.facts
@@ -140,20 +143,21 @@ def resume(run: Path, *, nproc: int | None = None) -> TrainResult:
             "this run has ended", where=str(folder.path), fix="`lifelong train` on the same --out trains further."
         )
     settings = load_settings(TrainSettings, folder.path / "resolved_settings.yaml")
-    checkpoint, passed = newest_checkpoint(folder.checkpoints)
-    for line in passed:
-        progress.note(line)
-    if checkpoint is None:
-        raise LifelongError("the run has no checkpoint to go on from", where=str(folder.path), fix="Train again.")
     out = folder.path.parent.parent
     before = facts.get("processes", 1)
     processes = env_processes() or nproc or before
     if processes != before:
         progress.note(f"{processes} processes go on with what {before} began: the same batches, other rounding.")
-    torch.set_num_threads(facts["threads"])
     with contextlib.ExitStack() as stack:
         stack.enter_context(writer_lock(out / HOME))
         stack.enter_context(progress.log_to(folder.log_file))
+        sweep(folder)
+        checkpoint, passed = newest_checkpoint(folder.checkpoints)
+        for line in passed:
+            progress.note(line)
+        if checkpoint is None:
+            raise LifelongError("the run has no checkpoint to go on from", where=str(folder.path), fix="Train again.")
+        torch.set_num_threads(facts["threads"])
         model, words = load_model(checkpoint, device=facts["device"], adapter=None)
         caches = open_caches(facts["data"], settings)
         if caches:
@@ -161,6 +165,8 @@ def resume(run: Path, *, nproc: int | None = None) -> TrainResult:
         else:
             corpus = _read(facts["data"], settings)
             caches = reopen_text(folder.path / "cache", words)
+        check_same(folder, corpus, caches)
+        choose_dropout(model, settings)
         job = assemble(
             out, folder, settings, corpus, model, words, caches, facts["precision"], Origin(**facts["start"])
         )
