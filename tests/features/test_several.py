@@ -212,6 +212,7 @@ def test_f36_a_process_that_dies_ends_the_run_with_one_message(place: Path, tmp_
     assert not (tmp_path / "m" / "lifelong" / ".lock").exists()
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not Path("/proc/self/task").is_dir(), reason="finds processes in /proc")
 def test_f36_no_process_outlives_the_first(place: Path, tmp_path: Path) -> None:
     leader, follower = start(place, tmp_path / "m")
@@ -229,6 +230,7 @@ def test_f36_more_processes_than_rows_are_refused(
     assert "a step has 1 rows, fewer than there are processes (2)" in said and "Traceback" not in said
 
 
+@pytest.mark.slow
 def test_f36_a_rehearsal_names_the_processes(place: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     assert main(arguments(place, tmp_path / "m", "--nproc", 2, "--dry-run")) == 0
     said = capfd.readouterr().err

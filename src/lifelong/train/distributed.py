@@ -113,9 +113,6 @@ class World:
         Together these are the rows that one process would take, in the same order. Every process gets batches of the
         same number of rows, no more than the loader's have; where the rows do not come out even, the last are filled
         up with rows that are not trained on.
-
-        Raises:
-            LifelongError: there are fewer rows than processes.
         """
         packed: list[bytes] = []
         if self.rank == 0:
@@ -176,11 +173,7 @@ def _split(batches: list[Batch], size: int) -> tuple[list[dict[str, Tensor]], in
             filled = [torch.zeros_like(b.input_ids) if v is None else v for b, v in zip(batches, values, strict=True)]
             whole[name] = torch.cat(filled)
     rows, at_once = len(whole["labels"]), len(batches[0].labels)
-    if rows < size:
-        raise LifelongError(
-            f"a step has {rows} rows, fewer than there are processes ({size})",
-            fix=f"Use a --batch-size of {size} or more, or fewer processes (--nproc).",
-        )
+    assert rows >= size  # `team` has seen to it
     share = -(-rows // size)
     passes = -(-share // at_once)
     at_once = -(-share // passes)

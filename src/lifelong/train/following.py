@@ -56,6 +56,7 @@ def _work(store: Any, rank: int, size: int) -> None:
     from lifelong.model.directory import load_model
     from lifelong.settings.train import TrainSettings
     from lifelong.train.shared import SharedModel
+    from lifelong.train.start import choose_dropout
 
     facts = json.loads(store.get(JOB))
     settings = TrainSettings.build(facts["settings"])
@@ -64,6 +65,7 @@ def _work(store: Any, rank: int, size: int) -> None:
     device = local_device(torch.device(facts["device"]), settings.distributed.gpu_ids, local_rank)
     model, _ = load_model(facts["model"], device=device, adapter=None)
     model.requires_grad_(True)
+    choose_dropout(model, settings)
     store.set(f"{LOADED}/{rank}", "")
     world = join(store, facts["backend"], rank, size, settings.seed)
     world.model = SharedModel(world, model, settings.distributed.strategy)

@@ -103,11 +103,16 @@ def team(job: Job, processes: int) -> Iterator[None]:
     """Let ``processes`` train the job's model while the block runs; its ``world`` says how. One stays alone.
 
     Raises:
-        LifelongError: one of the processes failed; the others are ended.
+        LifelongError: a step has fewer rows than there are processes; or one of them failed, and the others are ended.
     """
     if processes == 1:
         yield
         return
+    if (rows := job.settings.batch_size * job.settings.gradient_accumulation_steps) < processes:
+        raise LifelongError(
+            f"a step has {rows} rows, fewer than there are processes ({processes})",
+            fix=f"Use a --batch-size of {processes} or more, or fewer processes (--nproc).",
+        )
     import torch.distributed as dist
 
     settings = job.settings.distributed
