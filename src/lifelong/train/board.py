@@ -119,7 +119,7 @@ class Wandb:
 
 
 class Trackio:
-    """A run in trackio's database on this machine (``TRACKIO_DIR``). Steps done again after a resume are there twice."""
+    """A run in trackio's database on this machine (``TRACKIO_DIR``). Steps repeated after a resume are there twice."""
 
     def __init__(self, name: str, settings: TrackioSettings, facts: Mapping[str, Any]) -> None:
         # Of the hub's client, which trackio brings along.
