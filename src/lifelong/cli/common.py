@@ -101,7 +101,9 @@ def _flag(settings: type[Settings], path: str, field: FieldInfo) -> inspect.Para
     annotated: Any = Annotated  # made at run time: nothing for a type checker to read
     kind: Any = field.annotation
     if "dict[" in str(kind):  # pairs, such as NAME=WEIGHT, that the settings read
-        kind, parameter = list[str], Parameter.combine(parameter, Parameter(consume_multiple=True))
+        kind = list[str]
+    if kind == list[str]:
+        parameter = Parameter.combine(parameter, Parameter(consume_multiple=True))
     annotation = annotated[kind | None, parameter]
     name = path.replace(".", "__")
     return inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=annotation)
