@@ -90,7 +90,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _forwarded(words: list[str]) -> list[str]:
-    """Return `pipeline ...` for `train --phase pipeline ...`: other tools have it as a phase; anything else as it is."""
+    """Return `pipeline ...` for `train --phase pipeline ...`, as other tools spell it; anything else as it is."""
     rest = words[1:]
     if words[:1] == ["train"] and ("--phase=pipeline" in rest or ("--phase", "pipeline") in pairwise(rest)):
         joined = re.sub(r"(^|\0)--phase[=\0]pipeline(?=\0|$)", "", "\0".join(rest))

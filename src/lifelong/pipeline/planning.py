@@ -75,8 +75,7 @@ def lay_out(out: Path, home: Path, settings: PipelineSettings, notes: Notes, ski
             "there are conversations only, and no model to tune",
             fix="Name running text too, with --data, or a model with --base.",
         )
-    layout = Layout([])
-    layout.training.update(runs)
+    layout = Layout([], {str(phase): run for phase, run in runs.items()})
     if settings.base:
         sources = {"pretrain": tuple(settings.data), "sft": tuple(settings.chat)}
         reading: dict[str, dict[str, Any]] = {
