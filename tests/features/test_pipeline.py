@@ -7,6 +7,7 @@ import os
 import pydoc_data.topics as topics
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -376,6 +377,75 @@ def test_f13_f44_a_data_file_is_learned_and_later_files_go_on_from_there(
     assert events == ["new", None, "further", None]
     result, _ = call(capsys, second)
     assert done(result) == []
+
+
+def test_f44_weights_of_sources_count_and_conversations_among_the_text_are_named(
+    place: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write_texts(tmp_path / "notes", TEXTS[40:60])
+    words = ["pipeline", "--data", f"{place / 'docs'}@3", tmp_path / "notes", place / "talk.jsonl", "--vocab-size", 500]
+    words += ["--preset", place / "small.yaml", "--pretrain", "steps=2", *ALIKE, "--out", tmp_path / "m"]
+    result, said = call(capsys, [str(word) for word in [*words, "--skip", "evaluate", "--skip", "export"]])
+    assert "'talk' holds conversations, which are not trained on: name them with --chat" in said
+    sizes = {label: count for label, count in result["stages"]["caches"]["tokens"].items() if label.endswith("/train")}
+    docs, notes = sizes["pretrain/docs/train"], sizes["pretrain/notes/train"]
+    parts = RunFolder(tmp_path / "m/runs/0001-pretrain").facts["mixture"]["parts"]
+    assert {part["name"]: part["asked"] for part in parts} == {
+        "docs": pytest.approx(3 * docs / (3 * docs + notes)),
+        "notes": pytest.approx(notes / (3 * docs + notes)),
+    }
+
+
+def test_f44_a_base_is_tuned_on_conversations_with_its_own_tokenizer(
+    place: Path, whole: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = ["pipeline", "--base", whole, "--chat", place / "talk.jsonl", "--out", tmp_path / "m"]
+    words += ["--sft", "steps=2", *ALIKE, "--skip", "export"]
+    result, said = call(capsys, [str(word) for word in words])
+    assert done(result) == ["sft", "evaluate"] and f"Training from base model {whole}." in said
+    assert set(result["stages"]["evaluate"]["domains"]) == {"base", "chat"}
+    result, _ = call(capsys, [str(word) for word in words])
+    assert done(result) == []
+
+
+def test_f44_settings_as_written_make_the_same_pipeline(
+    place: Path, whole: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    written = tmp_path / "ours.yaml"
+    shutil.copy(whole / "pipeline/resolved_settings.yaml", written)
+    result, _ = call(capsys, ["pipeline", "--config", str(written), "--out", str(whole), "--dry-run"])
+    assert set(statuses(result).values()) == {"up to date"}
+    written.write_text(written.read_text().replace("steps: 4", "stepz: 4"))
+    assert main(["pipeline", "--config", str(written), "--out", str(whole)]) == 2
+    assert "settings of sft: unknown setting 'stepz'. Did you mean 'steps'?" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        (["--data-file", "a.json", "--chat", "b.jsonl"], "data_file trains on one file alone (given beside it: chat)"),
+        (["--data", "docs", "--primer", "p.txt"], "PATH:primer"),
+        (["--chat", "talk.jsonl"], "no model to tune"),
+        (["--data", "nowhere"], "nowhere"),
+        (["--data", "docs", "--pretrain", "steps"], "write it as KEY=VALUE"),
+        (["--base", "nowhere", "--data", "docs"], "no such base model"),
+        (["--cache-dir", "nowhere"], "there is nothing to train on"),
+    ],
+)
+def test_f44_mistakes_are_named(
+    flags: list[str], message: str, place: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(place)
+    assert main(["pipeline", *flags, "--out", "never"]) == 2
+    assert message in capsys.readouterr().err
+    assert not (place / "never/runs").exists()
+
+
+def test_f44_one_pipeline_at_a_time(place: Path, copy: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    lock = copy / "pipeline/.lock"
+    lock.write_text(json.dumps({"pid": os.getppid(), "host": socket.gethostname()}))
+    assert main(command(place, copy)) == 2
+    assert "another process is writing here" in capsys.readouterr().err
 
 
 def test_f44_a_model_that_no_pipeline_made_is_not_replaced(

@@ -65,7 +65,7 @@ def lay_out(out: Path, home: Path, settings: PipelineSettings, notes: Notes, ski
         LifelongError: there is nothing to train on, a settings file or a source is wrong.
     """
     if settings.data_file:
-        return _single(out, home, settings, notes)
+        return _single(out, home, settings, notes, skip)
     phases = tuple(phase for phase in _PHASES if _wanted(phase, settings))
     if not phases:
         raise LifelongError("there is nothing to train on", fix="Name text with --data, conversations with --chat.")
@@ -76,6 +76,9 @@ def lay_out(out: Path, home: Path, settings: PipelineSettings, notes: Notes, ski
             fix="Name running text too, with --data, or a model with --base.",
         )
     layout = Layout([], {str(phase): run for phase, run in runs.items()})
+    named = {phase: run.profile for phase, run in runs.items() if run.profile is not None}
+    if settings.profile is None and named:
+        layout.says.append(f"profiles: {', '.join(f'{phase} {name}' for phase, name in named.items())}")
     if settings.base:
         sources = {"pretrain": tuple(settings.data), "sft": tuple(settings.chat)}
         reading: dict[str, dict[str, Any]] = {
@@ -105,11 +108,11 @@ def lay_out(out: Path, home: Path, settings: PipelineSettings, notes: Notes, ski
             **reading[phase],
         )
         layout.stages.append(stage)
-    _close(layout, out, home, settings, notes)
+    _close(layout, out, home, settings, notes, skip)
     return layout
 
 
-def _single(out: Path, home: Path, settings: PipelineSettings, notes: Notes) -> Layout:
+def _single(out: Path, home: Path, settings: PipelineSettings, notes: Notes, skip: tuple[str, ...]) -> Layout:
     """Return the stages of training on one file, further what ``out`` holds."""
     file = str(settings.data_file)
     run = settings.stage("pretrain")
@@ -128,7 +131,7 @@ def _single(out: Path, home: Path, settings: PipelineSettings, notes: Notes) -> 
         onnx=_given(settings.onnx_output),
     )
     layout = Layout([stage], {"train": run})
-    _close(layout, out, home, settings, notes)
+    _close(layout, out, home, settings, notes, skip)
     return layout
 
 
@@ -196,13 +199,17 @@ def _cached(
     )
 
 
-def _close(layout: Layout, out: Path, home: Path, settings: PipelineSettings, notes: Notes) -> None:
-    last = layout.stages[-1]
-    run = list(layout.training.values())[-1]
+def _close(
+    layout: Layout, out: Path, home: Path, settings: PipelineSettings, notes: Notes, skip: tuple[str, ...]
+) -> None:
+    # What is measured and exported is the model of the last stage that trains; one that is skipped leaves none.
+    trained = list(layout.training)
+    last = next((name for name in reversed(trained) if name not in skip), trained[-1])
+    run = layout.training[last]
     about = {"trained on": _about(settings)}
     layout.stages += [
-        EvaluateStage(out, home, settings.device, run.evaluation.max_bytes, (last.name,)),
-        ExportStage(out, home, notes, about, _given(settings.onnx_output), (last.name, "evaluate")),
+        EvaluateStage(out, home, settings.device, run.evaluation.max_bytes, (last,)),
+        ExportStage(out, home, notes, about, _given(settings.onnx_output), (last, "evaluate")),
     ]
 
 

@@ -71,12 +71,15 @@ def run(
         return forecast(out, settings, layout, notes, skip, _dependents(layout, redo))
     with contextlib.ExitStack() as stack:
         stack.enter_context(writer_lock(home))
+        hurt = damage(out) if is_model_directory(out) else None
+        if hurt is not None:
+            progress.note(f"warning: the model directory is damaged: {hurt}")
+        if hurt is not None or found.lacking is not None:
+            _set_aside(out)
         stack.enter_context(progress.log_to(home / "pipeline.log"))
         settings.to_yaml(home / "resolved_settings.yaml")
         for name in _dependents(layout, redo):
             notes.ask_again(name)
-        if found.lacking is not None or (is_model_directory(out) and (hurt := damage(out)) and _note_damage(hurt)):
-            _set_aside(out)
         try:
             stages = _go(layout, notes, skip)
         except (KeyboardInterrupt, Interrupted) as stopped:
@@ -160,11 +163,6 @@ def _dependents(layout: Layout, redo: Sequence[str]) -> list[str]:
         if stage.name in redo or any(name in found for name in stage.needs):
             found.append(stage.name)
     return found
-
-
-def _note_damage(problem: str) -> bool:
-    progress.note(f"warning: the model directory is damaged: {problem}")
-    return True
 
 
 def _set_aside(out: Path) -> None:

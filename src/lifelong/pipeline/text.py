@@ -191,11 +191,18 @@ class CachesStage:
                 for name, sources in self._groups().items()
             ]
         sizes: dict[str, int] = {}
+        chats = {name for name, group in self._groups().items() if group[0] in self.sources.chat}
         for one in built:
             for cache in one["caches"]:
                 label = "/".join(Path(cache["path"]).parts[-3:])
                 sizes[label] = cache["tokens"]
                 progress.note(f"  {label}: {cache['tokens']:,} tokens of {cache['documents']:,} documents")
+            groups = {Path(cache["path"]).parent.parent.name for cache in one["caches"]}
+            if self.sources.data and "sft" in groups and one["name"] not in chats:
+                use = "tuned on with those of --chat" if chats else "not trained on: name them with --chat"
+                progress.note(f"  note: '{one['name']}' holds conversations, which are {use}")
+            if "pretrain" in groups and one["name"] in chats:
+                progress.note(f"  note: '{one['name']}' holds running text, which is pretrained on")
             for source in one.get("text", {}).get("sources", []):
                 for reason, dropped in source["dropped"].items():
                     progress.note(f"  note: {source['path']}: dropped, {reason}: {dropped['count']:,}")
