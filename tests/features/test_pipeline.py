@@ -19,6 +19,7 @@ import yaml
 from lifelong.cli.app import main
 from lifelong.files import sha256_file
 from lifelong.model.store import ModelStore
+from lifelong.tokens.writing import ShardWriter
 from lifelong.train.folder import RunFolder
 
 STAGES = ["tokenizer", "caches", "pretrain", "sft", "evaluate", "export"]
@@ -237,6 +238,43 @@ def test_f44_ctrl_c_says_how_to_go_on(
     assert "The same command goes on." in capsys.readouterr().err
     result, said = call(capsys, command(place, tmp_path / "m", "--skip", "sft", "--skip", "export"))
     assert "pretrain: it was interrupted; going on" in said and done(result) == ["pretrain", "evaluate"]
+
+
+def test_f44_interrupted_while_caching_and_gone_on_with_the_caches_are_the_same(
+    place: Path, whole: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    add, calls = ShardWriter.add, []
+
+    def interrupt(self: ShardWriter, *given: Any) -> int:
+        calls.append(1)
+        if len(calls) == 3:
+            signal.raise_signal(signal.SIGINT)
+        return add(self, *given)
+
+    words = command(place, tmp_path / "m", "--skip", "pretrain", "--skip", "sft", "--skip", "evaluate")
+    words += ["--skip", "export"]
+    with monkeypatch.context() as patched:
+        patched.setattr(ShardWriter, "add", interrupt)
+        assert main(words) == 130
+    result, said = call(capsys, words)
+    assert "tokenizer: up to date" in said and "caches: it was interrupted; going on" in said
+    assert done(result) == ["caches"]
+    metas = {path.relative_to(whole): path.read_bytes() for path in (whole / "pipeline/caches").rglob("*.bin")}
+    assert metas and all((tmp_path / "m" / path).read_bytes() == data for path, data in metas.items())
+
+
+def test_f44_lessons_stay_until_an_earlier_stage_is_redone_and_then_it_is_said(
+    place: Path, copy: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write_texts(tmp_path / "new", TEXTS[60:70])
+    taught = ["learn", copy, tmp_path / "new", "--domain", "new", "--mode", "full", "--steps", 2, "--accept"]
+    assert main([str(word) for word in taught]) == 0
+    result, _ = call(capsys, command(place, copy))
+    assert done(result) == ["evaluate", "export"]
+    assert set(result["stages"]["evaluate"]["domains"]) == {"base", "chat", "new"}
+    result, said = call(capsys, command(place, copy, "--redo", "sft"))
+    assert "knows nothing of lessons taught since (new)" in said
+    assert set(result["stages"]["evaluate"]["domains"]) == {"base", "chat"}
 
 
 def test_f44_a_dry_run_says_all_and_changes_nothing(

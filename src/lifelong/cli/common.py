@@ -90,7 +90,7 @@ def _flag(settings: type[Settings], path: str, field: FieldInfo) -> inspect.Para
     names = [path, *(short for short, target in synonyms.items() if target == path)]
     group, _, _ = path.rpartition(".")
     default = field.get_default(call_default_factory=True)
-    shown = "" if default in (None, "", ()) else f" [default: {_spell(default)}]"
+    shown = "" if default in (None, "", (), [], {}) else f" [default: {_spell(default)}]"
     parameter = Parameter(
         name=[f"--{name.replace('_', '-')}" for name in names],
         help=f"{field.description or ''}{shown}",

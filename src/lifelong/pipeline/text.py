@@ -217,7 +217,13 @@ class CachesStage:
         for name, phase, sources in (("text", "pretrain", self.sources.data), ("chat", "sft", self.sources.chat)):
             if len({source.weight for source in sources}) > 1 or (sources and self.named[phase]):
                 for source in sources:
-                    groups.setdefault(default_name([source]), []).append(source)
+                    if (name := default_name([source])) in groups:
+                        raise LifelongError(
+                            f"two sources are called '{name}', and each is to have a cache of its own",
+                            where=str(source.path),
+                            fix="Rename one. (Sources of one weight, without a mixture, share a cache.)",
+                        )
+                    groups[name] = [source]
             elif sources:
                 groups[name] = list(sources)
         return groups

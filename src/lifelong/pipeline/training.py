@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from lifelong import progress
 from lifelong.errors import LifelongError
 from lifelong.files import check_manifest, sha256_file
 from lifelong.model.directory import CONFIG, find_model, is_model_directory
@@ -87,6 +88,7 @@ class TrainingStage:
         folder = self._begun(int(begun["runs_before"])) if begun is not None else None
         if folder is None or not (folder.resumable() or _finished(folder)):
             start = self._start()
+            self._say_lessons()
             result = train(
                 list(self.data),
                 self.out,
@@ -126,6 +128,16 @@ class TrainingStage:
             where=str(self.out / before["run"] / _FINAL),
             fix=f"Make it again: --redo {self.after}.",
         )
+
+    def _say_lessons(self) -> None:
+        """Say that lessons taught since go with the model that is replaced; training further keeps them."""
+        store = ModelStore.open(self.out)
+        taught = [event for event in store.history() if event["event"] == "lesson" and event["accepted"]]
+        if taught and self.name != "train":
+            domains = ", ".join(dict.fromkeys(str(event["domain"]) for event in taught))
+            progress.note(
+                f"note: the new model knows nothing of lessons taught since ({domains}): its history keeps them"
+            )
 
     def _final(self, result: Mapping[str, Any]) -> Path | None:
         place = self.out / result["run"] / _FINAL

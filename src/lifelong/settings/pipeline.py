@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, ClassVar, Literal, Self
 
 import yaml
 from pydantic import BeforeValidator, Field, model_validator
@@ -42,6 +42,8 @@ Overrides = Annotated[dict[str, Any], BeforeValidator(_pairs)]
 class PipelineSettings(NamedSettings):
     """Settings of ``lifelong pipeline``."""
 
+    synonyms: ClassVar[dict[str, str]] = {"model_name": "base"}
+
     profile: str | None = Field(
         default=None,
         description=f"A pipeline of `lifelong profiles` (default: {DEFAULT_PROFILE}, where no file says otherwise).",
@@ -51,7 +53,7 @@ class PipelineSettings(NamedSettings):
     )
     chat: list[str] = Field(default=[], description="Conversations to tune on, spelled likewise.")
     data_file: str | None = Field(
-        default=None, description="One file to train on, further what --out holds; without tokenizer and caches of old."
+        default=None, description="One file to train on, further what --out holds; no stages of tokenizer and caches."
     )
     roam_dir: str | None = Field(default=None, description="A Roam export, beside the usual sets of the hub.")
     primer: str | None = Field(default=None, description="A file of primer dialogues, beside the sets of the hub.")
