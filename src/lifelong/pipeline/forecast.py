@@ -10,7 +10,7 @@ from lifelong import progress
 from lifelong.device import matmul_flops, pick_device, pick_precision
 from lifelong.model.directory import is_model_directory, read_config
 from lifelong.pipeline.notes import Notes, reason_to_run
-from lifelong.pipeline.planning import Layout
+from lifelong.pipeline.planning import Layout, base_of
 from lifelong.settings.model import ModelConfig
 from lifelong.settings.pipeline import PipelineSettings
 from lifelong.settings.presets import load_preset, state_bytes, weight_bytes
@@ -108,7 +108,7 @@ def _disk(run: TrainSettings, config: ModelConfig) -> int:
 
 
 def _config(out: Path, settings: PipelineSettings, run: TrainSettings, *, further: bool) -> ModelConfig:
-    place = Path(settings.base).expanduser() if settings.base else out if further else None
+    place = base_of(settings) or (out if further else None)
     if place is not None and is_model_directory(place):
         return read_config(place)
     return load_preset(run.preset).config(settings.vocab_size)

@@ -12,6 +12,7 @@ from lifelong.errors import LifelongError
 from lifelong.files import read_json, write_json
 
 NOTES = "pipeline.json"
+_UNSET = "default"  # settings are noted without those that have their default
 DONE, RUNNING, REDO = "done", "running", "redo"
 
 
@@ -84,8 +85,9 @@ def _differences(before: Mapping[str, Any], now: Mapping[str, Any]) -> str | Non
             continue
         if isinstance(old, dict) and isinstance(new, dict):
             flat_old, flat_new = _flat(old), _flat(new)
-            keys = [key for key in dict.fromkeys((*flat_old, *flat_new)) if flat_old.get(key) != flat_new.get(key)]
-            parts = [f"{key}: {flat_old.get(key)} before, {flat_new.get(key)} now" for key in keys]
+            keys = dict.fromkeys((*flat_old, *flat_new))
+            pairs = [(key, flat_old.get(key, _UNSET), flat_new.get(key, _UNSET)) for key in keys]
+            parts = [f"{key}: {was} before, {value} now" for key, was, value in pairs if was != value]
             changed.append(f"other {name} ({'; '.join(parts)})")
         else:
             changed.append(f"other {name}")

@@ -100,7 +100,7 @@ def lay_out(out: Path, home: Path, settings: PipelineSettings, notes: Notes, ski
             notes=notes,
             data=sources[phase],
             tokenizer=tokenizer,
-            base=_given(settings.base),
+            base=base_of(settings),
             after=None if first else phases[0],
             last=phase == phases[-1] or (first and "sft" in skip),
             fresh=first,
@@ -127,7 +127,7 @@ def _single(out: Path, home: Path, settings: PipelineSettings, notes: Notes, ski
         text=partial(text_hash, (file,)),
         data=(file,),
         tokenizer=_given(settings.tokenizer),
-        base=_given(settings.base),
+        base=base_of(settings),
         onnx=_given(settings.onnx_output),
     )
     layout = Layout([stage], {"train": run})
@@ -252,6 +252,11 @@ def _reading(run: TrainSettings, folder: Path, weights: dict[str, float] | None)
     if weights is not None:
         changes["mix"] = weights
     return run.model_copy(update={"data": run.data.model_copy(update=changes)})
+
+
+def base_of(settings: PipelineSettings) -> Path | None:
+    """Return the model that a pipeline starts from, where settings name one."""
+    return _given(settings.base)
 
 
 def _given(path: str | None) -> Path | None:

@@ -13,7 +13,7 @@ from lifelong.errors import Interrupted, LifelongError, suggest
 from lifelong.files import writer_lock
 from lifelong.model.directory import is_model_directory
 from lifelong.pipeline.notes import RUNNING, Notes, reason_to_run
-from lifelong.pipeline.planning import Layout, lay_out
+from lifelong.pipeline.planning import Layout, base_of, lay_out
 from lifelong.pipeline.training import damage
 from lifelong.settings.pipeline import STAGES, PipelineSettings
 from lifelong.train.detection import PIPELINE, detect, move_aside
@@ -51,7 +51,7 @@ def run(
     """
     skip, redo = _known("--skip", skip), _known("--redo", redo)
     home = out / PIPELINE
-    found = detect(out, base=Path(settings.base).expanduser() if settings.base else None)
+    found = detect(out, base=base_of(settings))
     notes = Notes(home)
     layout = lay_out(out, home, settings, notes, skip)
     names = [stage.name for stage in layout.stages]

@@ -59,8 +59,10 @@ class TrainingStage:
         """Return what the weights follow from."""
         settings = self.settings()
         aside = _ASIDE if settings.early_stopping.on else {*_ASIDE, "evaluation"}
-        values = settings.model_dump(mode="json", exclude=aside)
-        values["data"].pop("caches"), values["data"].pop("cache_dir")  # what they hold counts, not where they lie
+        # Without defaults: a setting that a later version adds asks for nothing to be done again.
+        values = settings.model_dump(mode="json", exclude=aside, exclude_defaults=True)
+        for key in ("caches", "cache_dir"):  # what they hold counts, not where they lie
+            values.get("data", {}).pop(key, None)
         before = self.notes.done(self.after) if self.after else None
         origin = before["weights"] if before else weights_of(self.base) if self.base else None
         return {"text": self.text(), "start": origin, "settings": values}
