@@ -89,6 +89,8 @@ class TrainingStage:
 
         folder = self._begun(int(begun["runs_before"])) if begun is not None else None
         if folder is None or not (folder.resumable() or _finished(folder)):
+            if folder is not None:
+                progress.note(f"note: {folder.path} was stopped before its first checkpoint; the run begins anew")
             start = self._start()
             self._say_lessons()
             result = train(
