@@ -235,7 +235,7 @@ def test_f41_profiles_are_listed_with_what_they_cost(capsys: pytest.CaptureFixtu
     rows = {row["name"]: row for row in json.loads(capsys.readouterr().out)}
     assert set(rows) == {
         *(f"{name}{sft}" for name in ("dev", "prod", "minimal") for sft in ("", "-sft")),
-        *("smoke-pretrain", "smoke-sft", "technical", "pipeline-dev", "pipeline-prod"),
+        *("smoke-pretrain", "smoke-sft", "technical", "pipeline-dev", "pipeline-prod", "pipeline-smoke"),
     }
     for name, row in rows.items():
         assert row["parameters"] > 1e6 and row["estimated_seconds_per_million_tokens"] > 0

@@ -116,7 +116,7 @@ def translate(cls: type[Settings], source: SettingsFile, phase: str) -> tuple[Se
             raise LifelongError(
                 f"'{key}' names the settings of one stage of a pipeline; this verb trains one stage",
                 where=source.where(key),
-                fix=f"Run one stage with --config {value}.",
+                fix=f"Run one stage with --config {value}, or all: lifelong pipeline --config {source.path} --out DIR",
             )
         if key in _NAMES:
             if not isinstance(value, Mapping | None):
