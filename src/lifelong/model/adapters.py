@@ -107,13 +107,17 @@ def detach_adapter(model: Transformer) -> None:
         parameter.requires_grad_(True)
 
 
-def merge_adapter(model: Transformer) -> None:
-    """Fold the attached adapter into the weights and take it off."""
+def merge_adapter(model: Transformer) -> bool:
+    """Fold the attached adapter into the weights and take it off; returns whether there was one."""
+    found = False
     with torch.no_grad():
         for _, layer in adapted_layers(model):
             if isinstance(layer.adapter, LowRank):
                 layer.weight += layer.adapter.delta()
-    detach_adapter(model)
+                found = True
+    if found:
+        detach_adapter(model)
+    return found
 
 
 def adapter_state(model: Transformer) -> dict[str, Tensor]:

@@ -83,7 +83,7 @@ def is_model_directory(path: Path | str) -> bool:
 def find_model(path: Path) -> Path:
     """Return the directory with weights that ``path`` stands for: a model directory, a checkpoint, or a run.
 
-    Of a run it is the best, then the final model, then the newest checkpoint.
+    Of a run it is the best, then the final model, then the newest checkpoint; of a `Trainer` its best.
 
     Raises:
         LifelongError: there is none; names the file that lacks.
@@ -93,6 +93,7 @@ def find_model(path: Path) -> Path:
     for candidate in (
         path,
         path / "best",
+        path / "best_model",
         path / "final",
         *sorted((path / "checkpoints").glob("step-*"), reverse=True),
     ):

@@ -8,13 +8,16 @@ Shape letters: B batch, T time, C d_model, Q query heads, K key-value heads, D h
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from lifelong.model.cross_entropy import linear_cross_entropy, token_cross_entropy
+from lifelong.settings.load import validate
 from lifelong.settings.model import ModelConfig
 
 
@@ -161,10 +164,19 @@ class Backbone(nn.Module):
 
 
 class Transformer(nn.Module):
-    """The language model: token ids in, logits out."""
+    """The language model: token ids in, logits out.
 
-    def __init__(self, config: ModelConfig) -> None:
+    Args:
+        config: the shape, or a mapping of its names.
+
+    Raises:
+        LifelongError: a name or a value of the mapping does not fit.
+    """
+
+    def __init__(self, config: ModelConfig | Mapping[str, Any]) -> None:
         super().__init__()
+        if not isinstance(config, ModelConfig):
+            config = validate(ModelConfig, config)
         self.config = config
         self.model = Backbone(config)
         self.lm_head = nn.Linear(config.d_model, config.vocab_size, bias=False)

@@ -13,12 +13,11 @@ from lifelong import progress
 from lifelong.errors import Interrupted
 from lifelong.evaluate.bits import Score
 from lifelong.model.transformer import Transformer
-from lifelong.tokens.loader import Loader
 from lifelong.train.around import Around
 from lifelong.train.checkpoint import prune, save_checkpoint
 from lifelong.train.folder import RunFolder
 from lifelong.train.interrupts import StopFlag
-from lifelong.train.loop import Plan, train_steps
+from lifelong.train.loop import Batches, Plan, train_steps
 
 _SMOOTHING = 0.9
 
@@ -41,7 +40,7 @@ class Drive:
     ended_at: int = 0
     ends_with: int = 0
 
-    def steps(self, model: Transformer, loader: Loader, plan: Plan, stop: StopFlag, *, start: int = 0) -> float:
+    def steps(self, model: Transformer, loader: Batches, plan: Plan, stop: StopFlag, *, start: int = 0) -> float:
         """Train to the plan's end, or until ``stop`` is set, and return the seconds it took.
 
         Raises:
