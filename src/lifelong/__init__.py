@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from lifelong.model.directory import load_model
     from lifelong.model.encoder import EncoderOnlyModel
     from lifelong.model.extract import extract_model_for_inference, load_model_and_tokenizer
+    from lifelong.model.seq2seq import EncoderDecoderModel
     from lifelong.model.transformer import Transformer as ContinualLLM
     from lifelong.settings.learn import LearnSettings
     from lifelong.settings.model import ModelConfig
@@ -29,6 +30,7 @@ _PLACES = {
     "BPETokenizer": ("lifelong.tokens.tokenizer", "BPETokenizer"),
     "ContinualLLM": ("lifelong.model.transformer", "Transformer"),
     "DataSource": ("lifelong.text", "DataSource"),
+    "EncoderDecoderModel": ("lifelong.model.seq2seq", "EncoderDecoderModel"),
     "EncoderOnlyModel": ("lifelong.model.encoder", "EncoderOnlyModel"),
     "LearnSettings": ("lifelong.settings.learn", "LearnSettings"),
     "ModelConfig": ("lifelong.settings.model", "ModelConfig"),
@@ -48,6 +50,7 @@ __all__ = [
     "BPETokenizer",
     "ContinualLLM",
     "DataSource",
+    "EncoderDecoderModel",
     "EncoderOnlyModel",
     "LearnSettings",
     "ModelConfig",

@@ -8,16 +8,19 @@ from collections.abc import Iterator, Mapping
 from itertools import chain
 from typing import Protocol
 
+import numpy as np
 import torch
 
 from lifelong.errors import LifelongError
 from lifelong.evaluate.bits import Score
+from lifelong.model.seq2seq import EncoderDecoderModel
 from lifelong.model.transformer import Transformer
 from lifelong.tokens.base import Tokenizer
 from lifelong.tokens.loader import Batch
 from lifelong.tokens.masking import Masking
-from lifelong.tokens.pieces import piece_bytes
+from lifelong.tokens.pieces import spelled_bytes
 from lifelong.tokens.rows import IGNORE
+from lifelong.tokens.spans import Spans
 
 
 class DataLoader(Protocol):
@@ -32,12 +35,19 @@ class Reader:
     """Turns dictionaries of tensors into what a model is trained on.
 
     A causal model predicts at position t the label of t + 1. From a bidirectional one tokens are hidden, 15% as in
-    `lifelong train --phase mlm`; where they are hidden already (labels that are not the ids), batches stay as they are.
+    `lifelong train --phase mlm`; an encoder-decoder model gets text with gaps, as in ``--phase seq2seq``. Where labels
+    are not the ids, that has been done already, and batches stay as they are.
+
+    Attributes:
+        plain: whether the batch read last was plain text.
     """
+
+    plain = False
 
     def __init__(self, model: Transformer, tokenizer: Tokenizer, seed: int) -> None:
         self._vocab_size, self._causal = model.config.vocab_size, model.config.causal
         self._masking = self._held_out = None
+        self._spans = Spans.of(tokenizer, seed) if isinstance(model, EncoderDecoderModel) else None
         if (mask := model.config.mask_token_id) is not None:
             self._masking = Masking.of(tokenizer, mask, seed)
             self._held_out = Masking.of(tokenizer, mask, hidden=1.0, replaced=0.0)
@@ -67,8 +77,16 @@ class Reader:
             last = torch.full_like(labels[:, :1], IGNORE)
             return Batch(ids, torch.cat([labels[:, 1:], last], dim=1))
         mask = given.get("attention_mask")
-        padding = labels == IGNORE if mask is None else mask == 0
-        whole = torch.equal(labels.masked_fill(padding, 0), ids.masked_fill(padding, 0))
+        padding = mask == 0 if mask is not None else labels == IGNORE if labels.shape == ids.shape else ids < 0
+        whole = self.plain = ids.shape == labels.shape and torch.equal(
+            labels.masked_fill(padding, 0), ids.masked_fill(padding, 0)
+        )
+        if self._spans is not None:
+            return (
+                self._with_gaps(ids, ~padding, first)
+                if whole
+                else Batch(ids, labels, None if mask is None else mask.long() - 1)
+            )
         segments = -padding.long() if bool(padding.any()) and (whole or mask is not None) else None
         if whole:
             masking = self._masking if first is not None else self._held_out
@@ -81,6 +99,24 @@ class Reader:
             hidden, chosen = masking.hide(plain, numbers.numpy())
             ids, labels = torch.from_numpy(hidden), torch.from_numpy(chosen)
         return Batch(ids, labels, segments)
+
+    def _with_gaps(self, ids: torch.Tensor, real: torch.Tensor, first: int | None) -> Batch:
+        assert self._spans is not None
+        read, write = [], []
+        for row, (tokens, here) in enumerate(zip(ids.numpy(), real.numpy(), strict=True)):
+            text = tokens[None, here]
+            if text.shape[1] < 2:  # nothing can be taken out
+                text = np.concatenate([text, np.full((1, 2 - text.shape[1]), self._spans.end_id)], axis=1)
+            number = zlib.crc32(text.astype("<u4").tobytes()) if first is None else first + row
+            inputs, targets = self._spans.corrupt(text, np.array([number]))
+            read.append(torch.from_numpy(inputs[0]))
+            write.append(torch.from_numpy(targets[0]))
+        segments = [torch.zeros_like(row) for row in read]
+        return Batch(_pad(read, 0), _pad(write, IGNORE), _pad(segments, -1))
+
+
+def _pad(rows: list[torch.Tensor], value: int) -> torch.Tensor:
+    return torch.nn.utils.rnn.pad_sequence(rows, batch_first=True, padding_value=value)
 
 
 class Rows:
@@ -130,23 +166,10 @@ def score_batches(model: Transformer, tokenizer: Tokenizer, batches: DataLoader,
             tokens += int((batch.labels != IGNORE).sum())
             correct += int(hits.sum())
             for nats, labels in zip(losses.double().cpu().sum(1).tolist(), batch.labels.tolist(), strict=True):
-                documents.append((nats, label_bytes(tokenizer, labels, spelled)))
+                documents.append((nats, spelled_bytes(tokenizer, labels, spelled)))
     finally:
         model.train(was_training)
     if tokens == 0:
         raise LifelongError("the validation batches hold no token to predict", fix="Give more held-out text.")
     nats, size = math.fsum(nats for nats, _ in documents), sum(size for _, size in documents)
     return Score(nats, tokens, max(1, size), correct, tuple(item for item in documents if item[1]))
-
-
-def label_bytes(tokenizer: Tokenizer, labels: list[int], spelled: dict[int, int]) -> int:
-    """Return the UTF-8 bytes that labels spell; special tokens spell none. ``spelled`` keeps what is known."""
-    total = 0
-    for label in labels:
-        if label == IGNORE:
-            continue
-        if label not in spelled:
-            is_text = label < tokenizer.vocab_size and label not in tokenizer.special_ids
-            spelled[label] = piece_bytes(tokenizer, label) if is_text else 0
-        total += spelled[label]
-    return total

@@ -43,7 +43,7 @@ from lifelong.train.planning import compile_blocks
 from lifelong.train.remembering import measure_domains, next_matrix
 from lifelong.train.start import Origin, open_start
 
-_LABELS = {"pretrain": "Pretraining", "sft": "Chat tuning", "mlm": "Masked tokens"}
+_LABELS = {"pretrain": "Pretraining", "sft": "Chat tuning", "mlm": "Masked tokens", "seq2seq": "Encoder-decoder"}
 
 
 def train(

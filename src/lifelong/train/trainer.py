@@ -14,14 +14,16 @@ from lifelong.files import writer_lock
 from lifelong.model.adapters import merge_adapter
 from lifelong.model.directory import load_weights
 from lifelong.model.encoder import give_mask_token
+from lifelong.model.seq2seq import EncoderDecoderModel
 from lifelong.model.transformer import Transformer
 from lifelong.settings.load import validate
 from lifelong.settings.train import OptimizerSettings, ScheduleSettings
 from lifelong.settings.watching import EarlyStoppingSettings
 from lifelong.tokens.base import Tokenizer
+from lifelong.tokens.pieces import spelled_bytes
 from lifelong.tokens.rows import IGNORE
 from lifelong.train.around import Around
-from lifelong.train.batches import DataLoader, Reader, Rows, label_bytes, score_batches
+from lifelong.train.batches import DataLoader, Reader, Rows, score_batches
 from lifelong.train.drive import Drive
 from lifelong.train.folder import RunFolder
 from lifelong.train.founding import write_model_alone
@@ -105,7 +107,8 @@ class Trainer:
         self.model = model.to(pick_device(device))
         if merge_adapter(model):
             progress.note("What the model's adapter learned is merged into the weights, and trained with them.")
-        if note := give_mask_token(self.model, self.tokenizer):
+        encodes = isinstance(model, EncoderDecoderModel)
+        if note := model.fit(self.tokenizer) if encodes else give_mask_token(model, self.tokenizer):
             progress.note(note)
         if self.tokenizer.vocab_size > model.config.vocab_size:
             raise LifelongError(
@@ -198,8 +201,10 @@ class Trainer:
     def _bytes_per_token(self) -> float:
         """Return how many bytes a label spells, from the batch that comes next: for the figures on the way."""
         labels = self._rows.peek().labels
+        if isinstance(self.model, EncoderDecoderModel):
+            self.model.use_prompts("spans" if self._reader.plain else "plain", self.tokenizer)
         counted = int((labels != IGNORE).sum())
-        size = label_bytes(self.tokenizer, labels.flatten().tolist(), {})
+        size = spelled_bytes(self.tokenizer, labels.flatten().tolist(), {})
         return size / counted if size and counted else 1.0
 
     def put_best_back(self) -> None:
