@@ -11,7 +11,7 @@ from lifelong.errors import LifelongError
 
 if TYPE_CHECKING:
     from lifelong.evaluate.windows import Progress, Scored
-    from lifelong.model.transformer import Transformer
+    from lifelong.model.base import LanguageModel
     from lifelong.text import Document
     from lifelong.tokens.base import Tokenizer
 
@@ -95,7 +95,7 @@ def scored_bytes(document: Document) -> int:
 
 
 def score(
-    model: Transformer,
+    model: LanguageModel,
     tokenizer: Tokenizer,
     documents: Sequence[Document],
     *,

@@ -12,7 +12,7 @@ import torch
 from lifelong.errors import LifelongError
 
 if TYPE_CHECKING:
-    from lifelong.model.transformer import Transformer
+    from lifelong.model.base import LanguageModel
 
 IGNORED = -100
 Progress = Callable[[int, int], None]
@@ -48,7 +48,7 @@ class Window:
 
 
 def tally(
-    model: Transformer,
+    model: LanguageModel,
     sequences: Sequence[Scored],
     *,
     sequence_length: int,
@@ -71,7 +71,7 @@ def tally(
 
 
 def tally_windows(
-    model: Transformer,
+    model: LanguageModel,
     windows: list[Window],
     owners: int,
     *,

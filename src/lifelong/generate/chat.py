@@ -9,7 +9,7 @@ from lifelong.errors import LifelongError
 from lifelong.generate.engine import generate, note_to_stderr
 
 if TYPE_CHECKING:
-    from lifelong.model.transformer import Transformer
+    from lifelong.model.base import LanguageModel
     from lifelong.tokens.base import Tokenizer
 
 # A small model trained on plain questions and answers has never seen a system prompt: one would only confuse it.
@@ -27,7 +27,7 @@ class ChatSession:
     """
 
     def __init__(
-        self, model: Transformer, tokenizer: Tokenizer, system: str | None = DEFAULT_SYSTEM, **sampling: Any
+        self, model: LanguageModel, tokenizer: Tokenizer, system: str | None = DEFAULT_SYSTEM, **sampling: Any
     ) -> None:
         model.config.require_causal("hold a conversation")
         self.model, self.tokenizer, self.system = model, tokenizer, system

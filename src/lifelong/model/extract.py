@@ -8,8 +8,8 @@ from lifelong.device import pick_device
 from lifelong.errors import LifelongError
 from lifelong.files import atomic_directory, claim_output
 from lifelong.model.adapters import merge_adapter
+from lifelong.model.base import LanguageModel
 from lifelong.model.directory import find_model, load_model, model_card, write_model_files
-from lifelong.model.transformer import Transformer
 from lifelong.tokens.base import Tokenizer
 from lifelong.tokens.loading import load_tokenizer
 
@@ -18,7 +18,7 @@ _KIND = "inference model"
 
 def load_model_and_tokenizer(
     model_path: str | Path, tokenizer_path: str | Path | None = None, device: str | None = None
-) -> tuple[Transformer, Tokenizer]:
+) -> tuple[LanguageModel, Tokenizer]:
     """Load a model of any of the three kinds and its tokenizer, ready to answer.
 
     Args:

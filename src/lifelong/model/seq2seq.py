@@ -16,7 +16,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from lifelong.errors import LifelongError
-from lifelong.model.foreign import ForeignConfig, ForeignModel, describe, load_network
+from lifelong.model.foreign import ForeignConfig, ForeignModel, load_network, quiet
 from lifelong.settings.load import validate
 from lifelong.settings.model import ModelConfig
 from lifelong.tokens.base import Tokenizer
@@ -53,6 +53,19 @@ class EncoderDecoderConfig(ForeignConfig):
     def gap_id(self) -> int:
         """The first sentinel, where prompts have a gap behind them."""
         return int(self.raw[_GAP])
+
+    def to_huggingface(self, special_ids: dict[str, int]) -> dict[str, Any]:
+        """Return the content of ``config.json``; the special tokens of a model made elsewhere stay its own."""
+        own = {key: self.raw[key] for key in special_ids if self.raw.get(key) is not None}
+        return super().to_huggingface({**special_ids, **own})
+
+    def generation(self, tokenizer: Tokenizer) -> dict[str, Any]:
+        """Return the content of ``generation_config.json``."""
+        return {
+            "decoder_start_token_id": self.start_id,
+            "eos_token_id": sorted({int(self.raw["eos_token_id"]), tokenizer.eos_id, tokenizer.end_of_turn_id}),
+            "pad_token_id": int(self.raw["pad_token_id"]),
+        }
 
     def require_causal(self, doing: str) -> None:
         """Raise LifelongError: what ``doing`` names is for models that go on with what they read."""
@@ -95,7 +108,7 @@ class EncoderDecoderModel(ForeignModel):
                 raise LifelongError(f"'{kind}' is no encoder-decoder model", where="config: model_type")
             shape = validate(ModelConfig, raw)
             raw = t5_config(shape, shape.num_layers)
-        super().__init__(_new_network(raw) if network is None else network, raw)
+        super().__init__(new_network(raw, device="cpu") if network is None else network, raw)
 
     def _describe(self) -> None:
         raw = self.config.raw
@@ -145,7 +158,7 @@ class EncoderDecoderModel(ForeignModel):
         states: Tensor = self._network.encoder(input_ids=input_ids, attention_mask=_mask(segment_ids))[0]
         return states
 
-    def forward(
+    def forward(  # type: ignore[override]
         self, input_ids: Tensor, attention_mask: Tensor | None = None, decoder_input_ids: Tensor | None = None
     ) -> Tensor:
         """Return logits: of decoder tokens (B, T, V) where they are given, else the encoder's states (B, S, C)."""
@@ -271,16 +284,25 @@ def load_encoder_decoder(place: Path, raw: dict[str, Any]) -> tuple[EncoderDecod
     Raises:
         LifelongError: weights are missing, damaged or of another shape.
     """
-    network, notes = load_network(place, raw, _new_network(raw, empty=True))
+    network, notes = load_network(place, new_network(raw, where=str(place / "config.json")))
     return EncoderDecoderModel(raw, network), notes
 
 
-def _new_network(raw: Mapping[str, Any], *, empty: bool = False) -> Any:
+def new_network(raw: Mapping[str, Any], *, where: str = "config.json", device: str = "meta") -> Any:
+    """Return transformers' network for T5's ``config.json``, with new weights; on ``meta`` with none.
+
+    Raises:
+        LifelongError: transformers cannot make a network of it.
+    """
     from transformers import T5Config, T5ForConditionalGeneration
 
     own = {key: value for key, value in raw.items() if key not in ("model_type", "architectures")}
-    with torch.device("meta" if empty else "cpu"):
-        return T5ForConditionalGeneration(T5Config(**own))
+    try:
+        with quiet(), torch.device(device):
+            return T5ForConditionalGeneration(T5Config(**own))
+    except Exception as error:  # transformers raises whatever its many layers raise
+        reason = (str(error).splitlines() or [type(error).__name__])[0][:300]
+        raise LifelongError(f"this T5 cannot be made: {reason}", where=where) from None
 
 
 def _mask(segment_ids: Tensor | None) -> Tensor | None:

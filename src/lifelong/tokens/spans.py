@@ -1,7 +1,8 @@
 """Span corruption for encoder-decoder models: which pieces of a text are taken out, and what stands for them.
 
 Raffel et al. 2020 (arXiv:1910.10683), section 3.1.4, with the reference implementation's choice of spans: 15% of the
-tokens in spans of 3 on average. The model reads ``Thank <0> inviting <1>.<end>`` and writes ``<0> you for <1> me<end>``.
+tokens in spans of 3 on average. The model reads ``Thank <0> inviting <1>.<end>``, and writes
+``<0> you for <1> me<end>``.
 
 The sentinels are no tokens of any text. A tokenizer made here does not have them: a model gives them the ids after the
 tokenizer's last, the first sentinel the highest id, as T5 does (``<extra_id_99>`` … ``<extra_id_0>``). Its directory
@@ -40,13 +41,20 @@ def find_sentinels(tokenizer: Tokenizer) -> Ids:
     # Asked of the library that transformers will ask when it opens the model's directory.
     probe = Library.from_str(tokenizer.data.decode("utf-8"))
     probe.add_special_tokens([AddedToken(token, special=True, normalized=False) for token in reversed(SENTINELS)])
-    ids = [probe.token_to_id(token) for token in SENTINELS]
+    vocabulary = probe.get_vocab(with_added_tokens=True)
+    ids = [vocabulary[token] for token in SENTINELS]
     if min(ids) != tokenizer.vocab_size:
         raise LifelongError(
             "this tokenizer's vocabulary has holes, so the sentinels find no place behind it",
             fix="Train one with `lifelong tokenizer train`.",
         )
     return np.array(ids, dtype=np.int64)
+
+
+def new_sentinels(tokenizer: Tokenizer) -> tuple[str, ...]:
+    """Return the sentinels that a tokenizer lacks, in the order in which they are added behind its vocabulary."""
+    lacking = tokenizer.library.token_to_id(SENTINELS[0]) is None
+    return tuple(reversed(SENTINELS)) if lacking else ()
 
 
 def sizes(length: int) -> tuple[int, int]:

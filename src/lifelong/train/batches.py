@@ -13,8 +13,8 @@ import torch
 
 from lifelong.errors import LifelongError
 from lifelong.evaluate.bits import Score
+from lifelong.model.base import LanguageModel
 from lifelong.model.seq2seq import EncoderDecoderModel
-from lifelong.model.transformer import Transformer
 from lifelong.tokens.base import Tokenizer
 from lifelong.tokens.loader import Batch
 from lifelong.tokens.masking import Masking
@@ -44,7 +44,7 @@ class Reader:
 
     plain = False
 
-    def __init__(self, model: Transformer, tokenizer: Tokenizer, seed: int) -> None:
+    def __init__(self, model: LanguageModel, tokenizer: Tokenizer, seed: int) -> None:
         self._vocab_size, self._causal = model.config.vocab_size, model.config.causal
         self._masking = self._held_out = None
         self._spans = Spans.of(tokenizer, seed) if isinstance(model, EncoderDecoderModel) else None
@@ -148,7 +148,7 @@ class Rows:
         return given
 
 
-def score_batches(model: Transformer, tokenizer: Tokenizer, batches: DataLoader, reader: Reader) -> Score:
+def score_batches(model: LanguageModel, tokenizer: Tokenizer, batches: DataLoader, reader: Reader) -> Score:
     """Return a model's score on held-out batches; each row counts as a document.
 
     Raises:

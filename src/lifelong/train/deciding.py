@@ -57,7 +57,7 @@ def decide(job: Job, data: list[str]) -> tuple[int, dict[str, Any]]:
         "data": data,
         "steps": steps,
         "epochs": epochs,
-        "device": str(job.model.model.embed_tokens.weight.device),
+        "device": str(job.model.device),
         "precision": "bf16" if job.bf16 else "fp32",
         "compile": compiled,
         "threads": torch.get_num_threads(),

@@ -12,7 +12,7 @@ from typing import Any
 from lifelong import progress
 from lifelong.errors import Interrupted
 from lifelong.evaluate.bits import Score
-from lifelong.model.transformer import Transformer
+from lifelong.model.base import LanguageModel
 from lifelong.train.around import Around
 from lifelong.train.checkpoint import prune, save_checkpoint
 from lifelong.train.folder import RunFolder
@@ -40,7 +40,7 @@ class Drive:
     ended_at: int = 0
     ends_with: int = 0
 
-    def steps(self, model: Transformer, loader: Batches, plan: Plan, stop: StopFlag, *, start: int = 0) -> float:
+    def steps(self, model: LanguageModel, loader: Batches, plan: Plan, stop: StopFlag, *, start: int = 0) -> float:
         """Train to the plan's end, or until ``stop`` is set, and return the seconds it took.
 
         Raises:
@@ -90,7 +90,7 @@ class Drive:
                     raise self._interrupted(step.step, plan.total_steps)
         return time.perf_counter() - began
 
-    def _between(self, model: Transformer, row: dict[str, Any], last: bool) -> None:
+    def _between(self, model: LanguageModel, row: dict[str, Any], last: bool) -> None:
         """Do what is due after a step: save first, then measure."""
         step, around = row["step"], self.around
         if around is not None:
@@ -105,7 +105,7 @@ class Drive:
         if around is not None:
             around.after_measure(row, self.final)
 
-    def _save(self, model: Transformer, plan: Plan, step: int) -> None:
+    def _save(self, model: LanguageModel, plan: Plan, step: int) -> None:
         facts = {} if self.around is None else {"watch": self.around.watch.state()}
         path = save_checkpoint(self.run.checkpoints, step, model, plan.optimizers, self.write_model, facts)
         if self.around is not None:

@@ -10,7 +10,7 @@ from typing import Any
 
 from lifelong import progress
 from lifelong.evaluate.bits import Score, score
-from lifelong.model.transformer import Transformer
+from lifelong.model.base import LanguageModel
 from lifelong.settings.train import TrainSettings
 from lifelong.text.corpus import Corpus
 from lifelong.text.memory import ReplayMemory
@@ -77,7 +77,7 @@ class Job:
     run: RunFolder
     settings: TrainSettings
     corpus: Corpus
-    model: Transformer
+    model: LanguageModel
     tokenizer: Tokenizer
     caches: list[NamedCache]
     sources: list[RowSource]  # one for each cache
@@ -156,7 +156,7 @@ def assemble(
     run: RunFolder,
     settings: TrainSettings,
     corpus: Corpus,
-    model: Transformer,
+    model: LanguageModel,
     tokenizer: Tokenizer,
     caches: list[NamedCache],
     precision: str,

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from lifelong.errors import LifelongError
-from lifelong.model.transformer import Transformer
+from lifelong.model.base import LanguageModel
 from lifelong.tokens.loader import Batch
 from lifelong.train.objectives import Objective, labelled_tokens, trained_tokens
 from lifelong.train.optim import set_rates
@@ -63,7 +63,7 @@ def precision(device: torch.device, bf16: bool) -> contextlib.AbstractContextMan
     return torch.autocast(device.type, dtype=torch.bfloat16) if bf16 else contextlib.nullcontext()
 
 
-def train_steps(model: Transformer, loader: Batches, plan: Plan, *, start: int = 0) -> Iterator[Step]:
+def train_steps(model: LanguageModel, loader: Batches, plan: Plan, *, start: int = 0) -> Iterator[Step]:
     """Train from step ``start`` to ``plan.total_steps``, yielding after every optimizer step.
 
     The caller evaluates, saves and stops between steps; the state at a yield is complete. A step reads the batches
@@ -73,7 +73,7 @@ def train_steps(model: Transformer, loader: Batches, plan: Plan, *, start: int =
         LifelongError: the loss or the gradient was not a finite number three steps in a row. Such a step never
             reaches the weights.
     """
-    device = model.model.embed_tokens.weight.device
+    device = model.device
     weights = plan.trainable or [p for p in model.parameters() if p.requires_grad]
     bad = 0
     model.train()

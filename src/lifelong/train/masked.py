@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 from lifelong.errors import LifelongError
+from lifelong.model.base import LanguageModel
 from lifelong.model.encoder import build_model
 from lifelong.model.seq2seq import EncoderDecoderModel, new_encoder_decoder
-from lifelong.model.transformer import Transformer
 from lifelong.settings.presets import load_preset
 from lifelong.settings.train import TrainSettings
 from lifelong.tokens.base import Tokenizer
@@ -23,7 +23,7 @@ _KINDS = {
 }
 
 
-def new_model(settings: TrainSettings, tokenizer: Tokenizer) -> Transformer:
+def new_model(settings: TrainSettings, tokenizer: Tokenizer) -> LanguageModel:
     """Return a new model of the preset's shape, bidirectional and with a mask token for ``--phase mlm``.
 
     For ``--phase seq2seq`` it is an encoder-decoder model of about as many parameters.
@@ -43,7 +43,7 @@ def new_model(settings: TrainSettings, tokenizer: Tokenizer) -> Transformer:
     return build_model(preset.config(vocab_size=size, causal=False, mask_token_id=mask))
 
 
-def check_phase(model: Transformer, phase: str, where: str) -> None:
+def check_phase(model: LanguageModel, phase: str, where: str) -> None:
     """Raise LifelongError where a model cannot be trained further in a phase."""
     kind = _kind(model)
     phases, reads = _KINDS[kind]
@@ -55,14 +55,14 @@ def check_phase(model: Transformer, phase: str, where: str) -> None:
         )
 
 
-def _kind(model: Transformer) -> str:
+def _kind(model: LanguageModel) -> str:
     if isinstance(model, EncoderDecoderModel):
         return "encoder-decoder"
     return "causal" if model.config.causal else "bidirectional"
 
 
 def hiding_of(
-    model: Transformer, tokenizer: Tokenizer, settings: TrainSettings, sources: Sequence[RowSource]
+    model: LanguageModel, tokenizer: Tokenizer, settings: TrainSettings, sources: Sequence[RowSource]
 ) -> Callable[[Ids, Ids], tuple[Ids, Ids]] | None:
     """Return what makes ids and labels of rows, where labels are not the next tokens; see `Loader`."""
     if settings.phase == "seq2seq":
@@ -71,7 +71,7 @@ def hiding_of(
     return None if masking is None else masking.hide
 
 
-def masking_of(model: Transformer, tokenizer: Tokenizer, settings: TrainSettings) -> Masking | None:
+def masking_of(model: LanguageModel, tokenizer: Tokenizer, settings: TrainSettings) -> Masking | None:
     """Return what hides tokens from a bidirectional model in training; None for a causal one.
 
     Raises:

@@ -10,6 +10,7 @@ import torch
 
 from lifelong.device import has_compiler
 from lifelong.errors import LifelongError
+from lifelong.model.base import LanguageModel
 from lifelong.model.transformer import Transformer
 from lifelong.settings.train import ScheduleSettings, TrainSettings
 from lifelong.tokens.loader import Loader
@@ -22,7 +23,7 @@ _PROBE_STEPS, _PROBE_SECONDS = 6, 4.0
 _MEASURES, _MEASURING = 10, 0.1
 
 
-def measure_step(model: Transformer, loader: Loader, make_plan: Callable[[], Plan]) -> float:
+def measure_step(model: LanguageModel, loader: Loader, make_plan: Callable[[], Plan]) -> float:
     """Return the seconds of one optimizer step here, from a few steps at rate 0.
 
     They change neither weights nor random state. The first, which allocates, does not count; of the others the
@@ -108,18 +109,20 @@ def schedule_notes(settings: ScheduleSettings, total_steps: int, peak: float) ->
     return notes
 
 
-def compile_blocks(model: Transformer, choice: str, run_seconds: float) -> str:
+def compile_blocks(model: LanguageModel, choice: str, run_seconds: float) -> str:
     """Compile each block where it pays, and return the reason for the decision.
 
     Blocks are compiled one by one: they are alike, so the code of the first serves all.
     """
-    device = model.model.embed_tokens.weight.device
+    device = model.device
     if choice == "off":
         return "off (as set)"
     if device.type == "cpu" and not has_compiler():
         return "off (no C++ compiler on the path)"
     if choice == "auto" and (device.type == "mps" or run_seconds < COMPILE_PAYS_SECONDS):
         return f"off (a run of {run_seconds:.0f} s is too short to pay for it)"
+    if not isinstance(model, Transformer):
+        return "off (transformers computes this model)"
     for block in model.model.layers:
         block.compile(dynamic=False)
     return "on (as set)" if choice == "on" else f"on (it pays in a run of {run_seconds:.0f} s)"

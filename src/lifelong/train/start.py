@@ -13,10 +13,10 @@ from lifelong import progress
 from lifelong.errors import LifelongError
 from lifelong.files import read_json
 from lifelong.model.adapters import merge_adapter
+from lifelong.model.base import LanguageModel
 from lifelong.model.directory import find_model, load_model
 from lifelong.model.outside import load_outside
 from lifelong.model.store import ModelStore
-from lifelong.model.transformer import Transformer
 from lifelong.settings.train import OptimizerSettings, TrainSettings
 from lifelong.tokens.base import Tokenizer
 from lifelong.tokens.loading import load_tokenizer
@@ -66,7 +66,7 @@ class Origin:
 class Start:
     """A model to train, and the settings with all that follows from its origin filled in."""
 
-    model: Transformer
+    model: LanguageModel
     tokenizer: Tokenizer
     settings: TrainSettings
     origin: Origin
@@ -79,7 +79,7 @@ def open_start(
     *,
     tokenizer: Path | None,
     new_tokenizer: Callable[[], Tokenizer],
-    new_model: Callable[[Tokenizer], Transformer],
+    new_model: Callable[[Tokenizer], LanguageModel],
 ) -> Start:
     """Load what `detect` found, or make a new model; choose the learning rate, and say it.
 
@@ -125,7 +125,7 @@ def choose_rate(optimizer: OptimizerSettings, origin: Origin) -> tuple[float, st
     return FURTHER_RATE, "lower, to preserve what the model knows"
 
 
-def load_start(path: Path, device: torch.device, *, further: bool) -> tuple[Transformer, Tokenizer, Origin]:
+def load_start(path: Path, device: torch.device, *, further: bool) -> tuple[LanguageModel, Tokenizer, Origin]:
     """Load a model of whatever maker, all weights to be trained, and find out its lineage; says what was changed.
 
     Raises:

@@ -12,6 +12,7 @@ from lifelong.errors import LifelongError
 from lifelong.evaluate.bits import Score
 from lifelong.files import writer_lock
 from lifelong.model.adapters import merge_adapter
+from lifelong.model.base import LanguageModel
 from lifelong.model.directory import load_weights
 from lifelong.model.encoder import give_mask_token
 from lifelong.model.seq2seq import EncoderDecoderModel
@@ -68,7 +69,7 @@ class Trainer:
 
     def __init__(
         self,
-        model: Transformer,
+        model: LanguageModel,
         train_dataloader: DataLoader,
         val_dataloader: DataLoader | None = None,
         learning_rate: float | None = None,
@@ -107,8 +108,7 @@ class Trainer:
         self.model = model.to(pick_device(device))
         if merge_adapter(model):
             progress.note("What the model's adapter learned is merged into the weights, and trained with them.")
-        encodes = isinstance(model, EncoderDecoderModel)
-        if note := model.fit(self.tokenizer) if encodes else give_mask_token(model, self.tokenizer):
+        if note := _fit(model, self.tokenizer):
             progress.note(note)
         if self.tokenizer.vocab_size > model.config.vocab_size:
             raise LifelongError(
@@ -238,6 +238,13 @@ class Trainer:
     def _write(self, place: Path) -> None:
         title = self.checkpoint_dir.resolve().name
         write_model_alone(place, self.model, self.tokenizer, self._origin, title)
+
+
+def _fit(model: LanguageModel, tokenizer: Tokenizer) -> str | None:
+    """Give a model the tokens that its kind of training needs; returns what was done."""
+    if isinstance(model, EncoderDecoderModel):
+        return model.fit(tokenizer)
+    return give_mask_token(model, tokenizer) if isinstance(model, Transformer) else None
 
 
 def _mean_loss(rows: list[dict[str, Any]]) -> float:
