@@ -45,6 +45,7 @@ from lifelong.train.interrupts import graceful_interrupts
 from lifelong.train.loop import Plan
 from lifelong.train.optim import build_optimizers, learning_rate, schedule
 from lifelong.train.planning import compile_blocks, measure_step, steps_in, steps_of
+from lifelong.train.start import LONGEST
 
 # Rows of 256 tokens in a batch that the Fisher information is estimated on: small batches, see `fisher_diagonal`.
 _FISHER_ROWS = 2
@@ -66,6 +67,10 @@ def learn(model: Path, sources: list[str], settings: LearnSettings, *, dry_run: 
     read_config(root).require_causal("be taught lessons yet")
     given = [DataSource.parse(item) for item in sources]
     length = settings.sequence_length or longest_row(root)
+    if settings.sequence_length is None and length is not None and length > LONGEST:
+        progress.note(f"Rows of {LONGEST} tokens; the model takes {length} (--sequence-length).")
+        length = LONGEST
+        settings = settings.model_copy(update={"sequence_length": LONGEST})
     corpus = open_checked(given, settings.domain, load_tokenizer(root), length)
     for warning in corpus.report.get("warnings", []):
         progress.note(f"note: {warning}")

@@ -219,7 +219,7 @@ class SentencePieceTokenizer(Tokenizer):
 def _find_special(model: SpmModel) -> SpecialTokens:
     """Return how a model trained elsewhere spells the special tokens: by name, or by place (3 to 6, as ours)."""
     marks = {piece.text for piece in model.pieces if piece.type in (CONTROL, USER_DEFINED)}
-    found = known_spellings(marks)
+    found: dict[str, Any] = dict(known_spellings(marks))
     turns = ("system", "user", "assistant", "end_of_turn")
     by_place = [piece.text for piece in model.pieces[3:7] if piece.text in marks]
     if not found.keys() & set(turns) and len(by_place) == len(turns):

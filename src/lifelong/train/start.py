@@ -15,6 +15,7 @@ from lifelong.files import read_json
 from lifelong.model.adapters import merge_adapter
 from lifelong.model.base import LanguageModel
 from lifelong.model.directory import find_model, load_model
+from lifelong.model.hub import base_name
 from lifelong.model.outside import load_outside
 from lifelong.model.store import ModelStore
 from lifelong.settings.train import OptimizerSettings, TrainSettings
@@ -138,14 +139,14 @@ def load_start(path: Path, device: torch.device, *, further: bool) -> tuple[Lang
         model, words, notes = load_outside(place, device=device)
         for line in notes:
             progress.note(f"note: {line}")
-        return model, words, Origin(kind, str(place), pretrained=place.resolve().name)
+        return model, words, Origin(kind, str(place), pretrained=base_name(place))
     model, words = load_model(place, device=device)
     if active := state.get("active_adapter"):
         merge_adapter(model)
         progress.note(f"What the adapter '{active}' learned is merged into the weights, and trained with them.")
     model.requires_grad_(True)
     peak = float(state.get("peak_learning_rate") or 0.0)
-    pretrained = state.get("pretrained") or (None if peak else place.resolve().name)
+    pretrained = state.get("pretrained") or (None if peak else base_name(place))
     return model, words, Origin(kind, str(place), pretrained=pretrained, peak_learning_rate=peak)
 
 
