@@ -323,8 +323,8 @@ def test_f15_a_rate_that_is_given_wins_and_the_model_still_goes_on(
     ("change", "word", "fix"),
     [
         ({"auto_map": {"AutoModelForCausalLM": "modeling_x.X"}}, "needs code of its own", "without such code"),
-        ({"model_type": "mamba"}, "model type 'mamba' is not one of", "leave --base out"),
-        ({"attention_bias": True}, "attention_bias", ""),
+        ({"model_type": "telepathy"}, "model type 'telepathy' is no causal language model", "leave --base out"),
+        ({"attention_bias": True}, "_proj.bias is missing", ""),
     ],
 )
 def test_f14_a_base_that_cannot_be_computed_here_is_refused(
