@@ -27,6 +27,7 @@ _VERBS: dict[Group, dict[str, tuple[str, str]]] = {
         "cache": ("cache:app", "Build token caches, show them, plan a mixture of them."),
         "presets": ("presets:presets", "Shapes of models, and what they cost."),
         "profiles": ("profiles:profiles", "Named settings of runs, and what they cost here."),
+        "import": ("bring:bring", "Make a model directory of a GGUF file, or of a Hugging Face one."),
         "train": ("train:train", "Train a model on text, or train further what --out holds."),
         "pipeline": ("pipeline:pipeline", "All stages in one command, each skipped when up to date."),
         "resume": ("resume:resume", "Go on exactly where an interrupted run stopped."),

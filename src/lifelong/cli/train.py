@@ -31,7 +31,8 @@ def train(
     base: Annotated[
         Path | None,
         Parameter(
-            name=["--base", "--model-name"], help="Start from this model, whatever --out holds: ours, Llama or Qwen3."
+            name=["--base", "--model-name"],
+            help="Start from this model, whatever --out holds: a directory, or a name on the Hugging Face hub (gpt2).",
         ),
     ] = None,
     fresh: Annotated[

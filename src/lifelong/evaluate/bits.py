@@ -11,7 +11,7 @@ from lifelong.errors import LifelongError
 
 if TYPE_CHECKING:
     from lifelong.evaluate.windows import Progress, Scored
-    from lifelong.model.transformer import Transformer
+    from lifelong.model.base import LanguageModel
     from lifelong.text import Document
     from lifelong.tokens.base import Tokenizer
 
@@ -95,7 +95,7 @@ def scored_bytes(document: Document) -> int:
 
 
 def score(
-    model: Transformer,
+    model: LanguageModel,
     tokenizer: Tokenizer,
     documents: Sequence[Document],
     *,
@@ -110,7 +110,8 @@ def score(
     the assistant's turns count: their contents and the token that ends each (so a model that does not stop pays for
     it), over the bytes of the contents. Documents in which nothing counts are left out.
 
-    A bidirectional model is measured on hidden tokens: see :func:`lifelong.evaluate.masked.masked_score`.
+    A bidirectional model is measured on hidden tokens: see :func:`lifelong.evaluate.masked.masked_score`; an
+    encoder-decoder model on what it has to write: see :func:`lifelong.evaluate.seq2seq.written_score`.
 
     Args:
         model: the model; its training mode is restored afterwards.
@@ -130,8 +131,11 @@ def score(
     length = min(sequence_length or _LONGEST_DEFAULT, model.config.max_seq_len)
     if not model.config.causal:
         from lifelong.evaluate.masked import masked_score
+        from lifelong.evaluate.seq2seq import written_score
+        from lifelong.model.seq2seq import EncoderDecoderModel
 
-        return masked_score(
+        measure = written_score if isinstance(model, EncoderDecoderModel) else masked_score
+        return measure(
             model,
             tokenizer,
             documents,
@@ -157,6 +161,15 @@ def score(
         correct=sum(item.correct for item in sums),
         documents=tuple((item.nats, size) for item, (_, size) in zip(sums, chosen, strict=True)),
     )
+
+
+def objective_of(model: LanguageModel) -> str:
+    """Return what `score` measures: ``next token``, ``hidden tokens`` or ``written text``."""
+    from lifelong.model.seq2seq import EncoderDecoderModel
+
+    if isinstance(model, EncoderDecoderModel):
+        return "written text"
+    return "next token" if model.config.causal else "hidden tokens"
 
 
 def chosen_documents(documents: Sequence[Document], max_bytes: int | None) -> list[tuple[Document, int]]:

@@ -11,13 +11,13 @@ from lifelong.errors import LifelongError
 
 if TYPE_CHECKING:
     from lifelong.evaluate.windows import Progress, Scored
-    from lifelong.model.transformer import Transformer
+    from lifelong.model.base import LanguageModel
     from lifelong.text import Document
     from lifelong.tokens.base import Tokenizer
 
 
 def answer_ranking(
-    model: Transformer,
+    model: LanguageModel,
     tokenizer: Tokenizer,
     chat_documents: Sequence[Document],
     *,

@@ -17,13 +17,13 @@ from lifelong.tokens.pieces import piece_bytes
 
 if TYPE_CHECKING:
     from lifelong.evaluate.windows import Progress
-    from lifelong.model.transformer import Transformer
+    from lifelong.model.base import LanguageModel
     from lifelong.text import Document
     from lifelong.tokens.base import Tokenizer
 
 
 def masked_score(
-    model: Transformer,
+    model: LanguageModel,
     tokenizer: Tokenizer,
     documents: Sequence[Document],
     *,
@@ -65,7 +65,7 @@ def masked_score(
 
 
 def held_out_windows(
-    model: Transformer, tokenizer: Tokenizer, documents: Sequence[Document], length: int
+    model: LanguageModel, tokenizer: Tokenizer, documents: Sequence[Document], length: int
 ) -> list[Window]:
     """Return windows of at most ``length`` tokens in which something is hidden; an end-of-text stands at both ends.
 

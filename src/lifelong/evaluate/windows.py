@@ -12,7 +12,7 @@ import torch
 from lifelong.errors import LifelongError
 
 if TYPE_CHECKING:
-    from lifelong.model.transformer import Transformer
+    from lifelong.model.base import LanguageModel
 
 IGNORED = -100
 Progress = Callable[[int, int], None]
@@ -37,7 +37,10 @@ class Tally:
 
 @dataclass(frozen=True, slots=True)
 class Window:
-    """What a model reads of sequence number ``owner`` at once, and the label of every position."""
+    """What a model reads of sequence number ``owner`` at once, and the label of every position.
+
+    Of an encoder-decoder model the labels are what it has to write, as many as there are.
+    """
 
     owner: int
     inputs: list[int]
@@ -45,7 +48,7 @@ class Window:
 
 
 def tally(
-    model: Transformer,
+    model: LanguageModel,
     sequences: Sequence[Scored],
     *,
     sequence_length: int,
@@ -68,7 +71,7 @@ def tally(
 
 
 def tally_windows(
-    model: Transformer,
+    model: LanguageModel,
     windows: list[Window],
     owners: int,
     *,
@@ -85,7 +88,8 @@ def tally_windows(
             width = len(batch[0].inputs)
             padding = [width - len(window.inputs) for window in batch]
             inputs = [window.inputs + [0] * pad for window, pad in zip(batch, padding, strict=True)]
-            labels = [window.labels + [IGNORED] * pad for window, pad in zip(batch, padding, strict=True)]
+            wide = max(len(window.labels) for window in batch)
+            labels = [window.labels + [IGNORED] * (wide - len(window.labels)) for window in batch]
             # Where tokens look to the right, too, padding is a segment of its own.
             apart = not model.config.causal and any(padding)
             segments = [[0] * (width - pad) + [-1] * pad for pad in padding] if apart else None

@@ -16,14 +16,13 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from lifelong.model.adapters import LowRank, adapted_layers
-from lifelong.model.cross_entropy import sample_labels
-from lifelong.model.transformer import Linear, Transformer
+from lifelong.model.adapters import Adaptable, LowRank, adapted_layers
+from lifelong.model.base import LanguageModel
 from lifelong.tokens.loader import Batch
 
 
 def fisher_diagonal(
-    model: Transformer, batches: Iterable[Batch], generator: torch.Generator | None = None
+    model: LanguageModel, batches: Iterable[Batch], generator: torch.Generator | None = None
 ) -> dict[str, Tensor]:
     """Estimate the diagonal of the per-token Fisher information of every block matrix: name → (outputs, inputs).
 
@@ -45,13 +44,12 @@ def fisher_diagonal(
     count = 0
     try:
         for batch in batches:
-            batch = batch.to(model.model.embed_tokens.weight.device)
+            batch = batch.to(model.device)
             kept = batch.labels != -100
             if not kept.any():
                 continue
             with torch.no_grad():
-                states = model.hidden(batch.input_ids, segment_ids=batch.segment_ids)
-                drawn = sample_labels(states.flatten(0, 1), model.lm_head.weight, generator).view_as(batch.labels)
+                drawn = model.sample_labels(batch.input_ids, segment_ids=batch.segment_ids, generator=generator)
             labels = torch.where(kept, drawn, -100)
             model.loss_sum(batch.input_ids, labels, segment_ids=batch.segment_ids).backward()
             for name, layer in layers:
@@ -70,11 +68,11 @@ def fisher_diagonal(
 class ElasticPull:
     """The pull towards the weights before a lesson: a term of the loss."""
 
-    layers: list[tuple[Linear, Tensor, Tensor | None]]
+    layers: list[tuple[Adaptable, Tensor, Tensor | None]]
     strength: float
 
     @classmethod
-    def towards_now(cls, model: Transformer, fisher: dict[str, Tensor], strength: float) -> ElasticPull:
+    def towards_now(cls, model: LanguageModel, fisher: dict[str, Tensor], strength: float) -> ElasticPull:
         """Anchor at the model's present weights. ``strength`` is λ."""
         layers = []
         for name, layer in adapted_layers(model):

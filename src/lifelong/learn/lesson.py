@@ -11,8 +11,8 @@ from lifelong.evaluate.matrix import Matrix
 from lifelong.learn.gate import Change, Decision
 from lifelong.learn.measure import Slices, measure
 from lifelong.model.adapters import AdapterConfig
+from lifelong.model.base import LanguageModel
 from lifelong.model.store import ModelStore
-from lifelong.model.transformer import Transformer
 from lifelong.settings.learn import LearnSettings
 from lifelong.text.corpus import Corpus
 from lifelong.text.memory import ReplayMemory
@@ -71,7 +71,7 @@ class Lesson:
     store: ModelStore
     settings: LearnSettings
     corpus: Corpus
-    model: Transformer
+    model: LanguageModel
     tokenizer: Tokenizer
     adapter: AdapterConfig | None
     memory: ReplayMemory

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from lifelong import progress
 from lifelong.evaluate.bits import Score, score
-from lifelong.model.transformer import Transformer
+from lifelong.model.base import LanguageModel
 from lifelong.text.document import Document
 from lifelong.text.memory import read_slice
 from lifelong.tokens.base import Tokenizer
@@ -27,7 +27,7 @@ def read_slices(root: Path, domains: list[str], split: str) -> Slices:
 
 
 def measure(
-    model: Transformer, tokenizer: Tokenizer, slices: Slices, *, title: str, sequence_length: int, max_bytes: int
+    model: LanguageModel, tokenizer: Tokenizer, slices: Slices, *, title: str, sequence_length: int, max_bytes: int
 ) -> dict[str, Score]:
     """Return the model's score on each slice, the model answering as it is."""
     scores = {}

@@ -25,9 +25,9 @@ from lifelong.learn.gate import change, decide
 from lifelong.learn.lesson import Lesson, LessonResult
 from lifelong.learn.measure import read_slices
 from lifelong.model.adapters import AdapterConfig, attach_adapter, merge_adapter, read_adapter_config
+from lifelong.model.base import LanguageModel
 from lifelong.model.directory import find_model, fingerprint, load_model, read_config
 from lifelong.model.store import HOME, ModelStore
-from lifelong.model.transformer import Transformer
 from lifelong.settings.learn import LearnSettings
 from lifelong.settings.train import OptimizerSettings, ScheduleSettings
 from lifelong.text.document import DataSource
@@ -45,6 +45,7 @@ from lifelong.train.interrupts import graceful_interrupts
 from lifelong.train.loop import Plan
 from lifelong.train.optim import build_optimizers, learning_rate, schedule
 from lifelong.train.planning import compile_blocks, measure_step, steps_in, steps_of
+from lifelong.train.start import LONGEST
 
 # Rows of 256 tokens in a batch that the Fisher information is estimated on: small batches, see `fisher_diagonal`.
 _FISHER_ROWS = 2
@@ -66,6 +67,10 @@ def learn(model: Path, sources: list[str], settings: LearnSettings, *, dry_run: 
     read_config(root).require_causal("be taught lessons yet")
     given = [DataSource.parse(item) for item in sources]
     length = settings.sequence_length or longest_row(root)
+    if settings.sequence_length is None and length is not None and length > LONGEST:
+        progress.note(f"Rows of {LONGEST} tokens; the model takes {length} (--sequence-length).")
+        length = LONGEST
+        settings = settings.model_copy(update={"sequence_length": LONGEST})
     corpus = open_checked(given, settings.domain, load_tokenizer(root), length)
     for warning in corpus.report.get("warnings", []):
         progress.note(f"note: {warning}")
@@ -92,7 +97,9 @@ def learn(model: Path, sources: list[str], settings: LearnSettings, *, dry_run: 
         return _teach(lesson, loader, plan, step_seconds)
 
 
-def _choose_weights(root: Path, store: ModelStore, model: Transformer, settings: LearnSettings) -> AdapterConfig | None:
+def _choose_weights(
+    root: Path, store: ModelStore, model: LanguageModel, settings: LearnSettings
+) -> AdapterConfig | None:
     """Attach the adapter to train, or make all weights trainable. An adapter in use is taught further."""
     active = store.state().get("active_adapter")
     if settings.mode == "full":
@@ -240,7 +247,7 @@ def _pull(lesson: Lesson) -> ElasticPull | None:
     place = lesson.run.path / "cache" / "replay"
     sources = replay_sources(lesson.memory, lesson.tokenizer, place, length, 1.0)
     loader = Loader(sources, batch_size=_FISHER_ROWS, seed=lesson.settings.seed + 1)
-    generator = torch.Generator(lesson.model.model.embed_tokens.weight.device).manual_seed(lesson.settings.seed)
+    generator = torch.Generator(lesson.model.device).manual_seed(lesson.settings.seed)
     count = lesson.settings.fisher_batches
     with progress.task("Finding what the old domains need (Fisher)", total=count) as shown:
 

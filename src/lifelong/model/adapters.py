@@ -10,6 +10,7 @@ import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Protocol, cast
 
 import torch
 import torch.nn.functional as F
@@ -19,7 +20,7 @@ from torch import Tensor, nn
 
 from lifelong.errors import LifelongError
 from lifelong.files import read_json, write_json
-from lifelong.model.transformer import Linear, Transformer
+from lifelong.model.base import LanguageModel
 from lifelong.model.weights import save_tensors
 
 WEIGHTS, CONFIG = "adapter_model.safetensors", "adapter_config.json"
@@ -56,10 +57,18 @@ def _dropout(x: Tensor, share: float) -> Tensor:
 
 
 class LowRank(nn.Module):
-    """The low-rank branch of one linear layer: A (rank, inputs) and B (outputs, rank)."""
+    """The low-rank branch of one linear layer: A (rank, inputs) and B (outputs, rank).
 
-    def __init__(self, inputs: int, outputs: int, config: AdapterConfig) -> None:
+    Args:
+        inputs: of the layer.
+        outputs: of the layer.
+        config: rank, scale and dropout.
+        transposed: the layer's weight is (inputs, outputs), as GPT-2's are: PEFT's ``fan_in_fan_out``.
+    """
+
+    def __init__(self, inputs: int, outputs: int, config: AdapterConfig, *, transposed: bool = False) -> None:
         super().__init__()
+        self.transposed = transposed
         self.lora_A = nn.Parameter(torch.empty(config.rank, inputs))
         self.lora_B = nn.Parameter(torch.zeros(outputs, config.rank))
         nn.init.kaiming_uniform_(self.lora_A, a=math.sqrt(5))  # PEFT's start
@@ -72,18 +81,31 @@ class LowRank(nn.Module):
         return F.linear(F.linear(x, self.lora_A), self.lora_B) * self.scale
 
     def delta(self) -> Tensor:
-        """Return ΔW = s·B·A (outputs, inputs)."""
-        return self.lora_B @ self.lora_A * self.scale
+        """Return ΔW = s·B·A in the shape of the layer's weight: (outputs, inputs), or (inputs, outputs)."""
+        change = self.lora_B @ self.lora_A * self.scale
+        return change.T if self.transposed else change
 
 
-def adapted_layers(model: Transformer) -> Iterator[tuple[str, Linear]]:
+class Adaptable(Protocol):
+    """A linear layer that can carry an adapter: one of ours, or of transformers'."""
+
+    weight: nn.Parameter
+    adapter: nn.Module | None
+
+
+def adapted_layers(model: LanguageModel) -> Iterator[tuple[str, Adaptable]]:
     """Yield the name and layer of every linear layer that can carry an adapter (all in the blocks, not the output)."""
     for name, module in model.named_modules():
-        if isinstance(module, Linear):
-            yield name, module
+        if hasattr(module, "adapter"):
+            yield name, cast(Adaptable, module)
 
 
-def attach_adapter(model: Transformer, config: AdapterConfig) -> None:
+def _transposed(layer: Adaptable) -> bool:
+    """Whether a layer's weight is (inputs, outputs): transformers' Conv1D, which no linear layer of torch's is."""
+    return not isinstance(layer, nn.Linear)
+
+
+def attach_adapter(model: LanguageModel, config: AdapterConfig) -> None:
     """Give every linear layer a fresh adapter, and freeze everything else.
 
     Raises:
@@ -97,10 +119,12 @@ def attach_adapter(model: Transformer, config: AdapterConfig) -> None:
                 f"LoRA rank {config.rank} is larger than layer {name} ({tuple(layer.weight.shape)})",
                 fix=f"Use --lora-rank {min(layer.weight.shape)} or less.",
             )
-        layer.adapter = LowRank(layer.in_features, layer.out_features, config).to(layer.weight.device)
+        transposed = _transposed(layer)
+        outputs, inputs = reversed(layer.weight.shape) if transposed else layer.weight.shape
+        layer.adapter = LowRank(inputs, outputs, config, transposed=transposed).to(layer.weight.device)
 
 
-def detach_adapter(model: Transformer) -> None:
+def detach_adapter(model: LanguageModel) -> None:
     """Take the adapter off: the base model, all weights trainable again."""
     for _, layer in adapted_layers(model):
         layer.adapter = None
@@ -108,16 +132,20 @@ def detach_adapter(model: Transformer) -> None:
         parameter.requires_grad_(True)
 
 
-def merge_adapter(model: Transformer) -> None:
-    """Fold the attached adapter into the weights and take it off."""
+def merge_adapter(model: LanguageModel) -> bool:
+    """Fold the attached adapter into the weights and take it off; returns whether there was one."""
+    found = False
     with torch.no_grad():
         for _, layer in adapted_layers(model):
             if isinstance(layer.adapter, LowRank):
-                layer.weight += layer.adapter.delta()
-    detach_adapter(model)
+                layer.weight.add_(layer.adapter.delta())
+                found = True
+    if found:
+        detach_adapter(model)
+    return found
 
 
-def adapter_state(model: Transformer) -> dict[str, Tensor]:
+def adapter_state(model: LanguageModel) -> dict[str, Tensor]:
     """Return the attached adapter's tensors under PEFT's names."""
     state = {}
     for name, layer in adapted_layers(model):
@@ -127,7 +155,7 @@ def adapter_state(model: Transformer) -> dict[str, Tensor]:
     return state
 
 
-def load_adapter_state(model: Transformer, state: dict[str, Tensor], *, where: str = "adapter") -> None:
+def load_adapter_state(model: LanguageModel, state: dict[str, Tensor], *, where: str = "adapter") -> None:
     """Fill the attached adapter from PEFT-named tensors.
 
     Raises:
@@ -151,7 +179,7 @@ def load_adapter_state(model: Transformer, state: dict[str, Tensor], *, where: s
         raise LifelongError(f"tensors that this model has no place for: {', '.join(sorted(left)[:3])} …", where=where)
 
 
-def save_adapter(model: Transformer, config: AdapterConfig, out: Path) -> None:
+def save_adapter(model: LanguageModel, config: AdapterConfig, out: Path) -> None:
     """Write the attached adapter as `PeftModel.from_pretrained` reads it."""
     out.mkdir(parents=True, exist_ok=True)
     # PEFT warns about keys it does not know in its configuration, so the fingerprint travels with the weights.
@@ -169,6 +197,7 @@ def save_adapter(model: Transformer, config: AdapterConfig, out: Path) -> None:
             "lora_dropout": config.dropout,
             "target_modules": targets,
             "bias": "none",
+            "fan_in_fan_out": any(_transposed(layer) for _, layer in adapted_layers(model)),
             "inference_mode": True,
         },
     )
@@ -196,7 +225,7 @@ def read_adapter_config(path: Path) -> AdapterConfig:
         raise LifelongError(f"key {error} is missing", where=str(path / CONFIG)) from None
 
 
-def load_adapter(model: Transformer, path: Path) -> AdapterConfig:
+def load_adapter(model: LanguageModel, path: Path) -> AdapterConfig:
     """Attach the adapter saved at ``path``; returns its settings.
 
     Raises:

@@ -12,14 +12,17 @@ from lifelong.device import pick_device
 from lifelong.errors import LifelongError
 from lifelong.files import read_json, sha256_bytes, write_json
 from lifelong.model.adapters import load_adapter
+from lifelong.model.base import LanguageModel
 from lifelong.model.encoder import build_model
-from lifelong.model.huggingface import from_huggingface, to_huggingface
+from lifelong.model.foreign import ForeignConfig, describe, load_foreign, new_foreign
+from lifelong.model.huggingface import from_huggingface, is_ours, to_huggingface
+from lifelong.model.seq2seq import MODEL_TYPE, EncoderDecoderModel, load_encoder_decoder, new_network
 from lifelong.model.store import HOME, ModelStore
-from lifelong.model.transformer import Transformer
 from lifelong.model.weights import TORCH_WEIGHTS, WEIGHTS, open_weights, save_tensors
 from lifelong.settings.model import ModelConfig
 from lifelong.tokens.base import Tokenizer
 from lifelong.tokens.loading import load_tokenizer
+from lifelong.tokens.spans import new_sentinels
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -27,16 +30,17 @@ if TYPE_CHECKING:
 CONFIG, GENERATION = "config.json", "generation_config.json"
 
 
-def model_weights(model: Transformer) -> dict[str, Tensor]:
+def model_weights(model: LanguageModel) -> dict[str, Tensor]:
     """Return the base weights under Hugging Face's names: no adapter, and one copy of tied embeddings."""
+    tied = model.tied_names
     return {
         name: tensor.detach().cpu().contiguous()
         for name, tensor in model.state_dict().items()
-        if ".adapter." not in name and not (name == "lm_head.weight" and model.config.tie_embeddings)
+        if ".adapter." not in name and name not in tied
     }
 
 
-def fingerprint(model: Transformer) -> str:
+def fingerprint(model: LanguageModel) -> str:
     """Return a SHA-256 over names, shapes and values of the base weights (64 hexadecimal digits)."""
     parts = []
     for name, tensor in sorted(model_weights(model).items()):
@@ -45,10 +49,10 @@ def fingerprint(model: Transformer) -> str:
     return sha256_bytes("\n".join(parts).encode())
 
 
-def write_model_files(model: Transformer, tokenizer: Tokenizer, out: Path) -> None:
+def write_model_files(model: LanguageModel, tokenizer: Tokenizer, out: Path) -> None:
     """Write `config.json`, `model.safetensors` and the tokenizer's files into ``out``.
 
-    A causal model has a `generation_config.json`, too.
+    A model that writes has a `generation_config.json`, too.
     """
     out.mkdir(parents=True, exist_ok=True)
     special = {
@@ -56,7 +60,7 @@ def write_model_files(model: Transformer, tokenizer: Tokenizer, out: Path) -> No
         "eos_token_id": tokenizer.eos_id,
         "pad_token_id": tokenizer.pad_id,
     }
-    write_json(out / CONFIG, to_huggingface(model.config, special))
+    write_json(out / CONFIG, _config_of(model, special))
     if model.config.causal:
         write_json(
             out / GENERATION,
@@ -69,8 +73,19 @@ def write_model_files(model: Transformer, tokenizer: Tokenizer, out: Path) -> No
                 "top_p": 0.9,
             },
         )
+    if isinstance(model, EncoderDecoderModel):
+        write_json(out / GENERATION, model.config.generation(tokenizer))
     save_tensors(model_weights(model), out / WEIGHTS, metadata={"format": "pt"})
-    tokenizer.write_files(out, mask_id=model.config.mask_token_id)
+    behind = new_sentinels(tokenizer) if isinstance(model, EncoderDecoderModel) else ()
+    tokenizer.write_files(out, mask_id=model.config.mask_token_id, behind=behind)
+
+
+def _config_of(model: LanguageModel, special: dict[str, int]) -> dict[str, Any]:
+    config = model.config
+    if isinstance(config, ForeignConfig):
+        return config.to_huggingface(special)
+    assert isinstance(config, ModelConfig)
+    return to_huggingface(config, special)
 
 
 def is_model_directory(path: Path | str) -> bool:
@@ -82,7 +97,7 @@ def is_model_directory(path: Path | str) -> bool:
 def find_model(path: Path) -> Path:
     """Return the directory with weights that ``path`` stands for: a model directory, a checkpoint, or a run.
 
-    Of a run it is the best, then the final model, then the newest checkpoint.
+    Of a run it is the best, then the final model, then the newest checkpoint; of a `Trainer` its best.
 
     Raises:
         LifelongError: there is none; names the file that lacks.
@@ -92,6 +107,7 @@ def find_model(path: Path) -> Path:
     for candidate in (
         path,
         path / "best",
+        path / "best_model",
         path / "final",
         *sorted((path / "checkpoints").glob("step-*"), reverse=True),
     ):
@@ -101,12 +117,35 @@ def find_model(path: Path) -> Path:
     raise LifelongError(f"not a model directory: {missing} is missing", where=str(path))
 
 
-def read_config(path: Path) -> ModelConfig:
-    """Read the shape of the model at ``path``."""
-    return from_huggingface(read_json(path / CONFIG), where=str(path / CONFIG))
+def read_config(path: Path) -> ModelConfig | ForeignConfig:
+    """Read the shape of the model at ``path``.
+
+    Raises:
+        LifelongError: there is no class that computes it.
+    """
+    raw, where = read_json(path / CONFIG), str(path / CONFIG)
+    if raw.get("model_type") == MODEL_TYPE:
+        return EncoderDecoderModel(raw, new_network(raw, where=where)).config
+    return from_huggingface(raw, where=where) if is_ours(raw) else describe(new_foreign(raw, where=where), raw)
 
 
-def load_weights(model: Transformer, path: Path) -> None:
+def read_model(path: Path) -> tuple[LanguageModel, list[str]]:
+    """Load the weights in a directory, whoever made them, and without adapter; returns remarks on them, too.
+
+    Raises:
+        LifelongError: a file is missing or damaged, or there is no class that computes the model.
+    """
+    raw, where = read_json(path / CONFIG), str(path / CONFIG)
+    if raw.get("model_type") == MODEL_TYPE:
+        return load_encoder_decoder(path, raw)
+    if not is_ours(raw):
+        return load_foreign(path, raw)
+    model = build_model(from_huggingface(raw, where=where))
+    load_weights(model, path)
+    return model, []
+
+
+def load_weights(model: LanguageModel, path: Path) -> None:
     """Fill a model from the weights in a directory: `model.safetensors`, or else `pytorch_model.bin`.
 
     Raises:
@@ -115,7 +154,7 @@ def load_weights(model: Transformer, path: Path) -> None:
     target = model.state_dict()
     expected = model_weights(model).keys()
     with open_weights(path) as file:
-        found = file.names - ({"lm_head.weight"} if model.config.tie_embeddings else set())
+        found = file.names - model.tied_names
         if missing := expected - found:
             raise LifelongError(f"weight {sorted(missing)[0]} is missing ({len(missing)} in all)", where=file.where)
         if extra := found - expected:
@@ -134,7 +173,7 @@ def load_weights(model: Transformer, path: Path) -> None:
 
 def load_model(
     path: Path | str, *, device: str | torch.device | None = None, adapter: str | None = "active"
-) -> tuple[Transformer, Tokenizer]:
+) -> tuple[LanguageModel, Tokenizer]:
     """Load a model and its tokenizer, ready to answer (evaluation mode); a bidirectional one is an `EncoderOnlyModel`.
 
     Args:
@@ -147,8 +186,7 @@ def load_model(
     """
     place = find_model(Path(path))
     store = ModelStore.open(place)
-    model = build_model(read_config(place))
-    load_weights(model, place)
+    model, _ = read_model(place)
     tokenizer = load_tokenizer(place)
     if tokenizer.vocab_size > model.config.vocab_size:
         raise LifelongError(

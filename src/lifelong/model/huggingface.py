@@ -58,6 +58,27 @@ def to_huggingface(config: ModelConfig, special_ids: dict[str, int]) -> dict[str
     }
 
 
+def is_ours(raw: dict[str, Any]) -> bool:
+    """Whether a `config.json` is of a model that our transformer computes; others are transformers' to compute."""
+    kind = raw.get("model_type")
+    # What EuroBERT's family can have beside, no other class here computes.
+    return bool(raw.get("auto_map")) or kind == "eurobert" or (kind in _ARCHITECTURES and not _unsupported(raw))
+
+
+def _rope(raw: dict[str, Any]) -> dict[str, Any]:
+    return raw.get("rope_parameters") or raw.get("rope_scaling") or {}
+
+
+def _unsupported(raw: dict[str, Any]) -> list[str]:
+    rope = _rope(raw)
+    found = [f"{key} = {raw[key]}" for key in ("attention_bias", "mlp_bias", "use_sliding_window") if raw.get(key)]
+    if (kind := rope.get("rope_type") or rope.get("type") or "default") != "default":
+        found.append(f"rope_type = {kind}")
+    if raw.get("hidden_act", "silu") != "silu":
+        found.append(f"hidden_act = {raw['hidden_act']}")
+    return found
+
+
 def from_huggingface(raw: dict[str, Any], *, where: str = "config.json") -> ModelConfig:
     """Read a Llama, Qwen3 or EuroBERT `config.json`.
 
@@ -78,15 +99,8 @@ def from_huggingface(raw: dict[str, Any], *, where: str = "config.json") -> Mode
             where=where,
             fix="Choose a base of one of these families, or train a new model: leave --base out.",
         )
-    rope = raw.get("rope_parameters") or raw.get("rope_scaling") or {}
-    unsupported = [
-        f"{key} = {raw[key]}" for key in ("attention_bias", "mlp_bias", "use_sliding_window") if raw.get(key)
-    ]
-    if rope.get("rope_type", "default") != "default":
-        unsupported.append(f"rope_type = {rope['rope_type']}")
-    if raw.get("hidden_act", "silu") != "silu":
-        unsupported.append(f"hidden_act = {raw['hidden_act']}")
-    if unsupported:
+    rope = _rope(raw)
+    if unsupported := _unsupported(raw):
         raise LifelongError(f"not supported: {', '.join(unsupported)}", where=where)
     # transformers writes EuroBERT's own mask token into the configuration of models that have no such token.
     mask = raw.get("mask_token_id") if kind == "eurobert" else None

@@ -8,13 +8,16 @@ Shape letters: B batch, T time, C d_model, Q query heads, K key-value heads, D h
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from lifelong.model.cross_entropy import linear_cross_entropy, token_cross_entropy
+from lifelong.model.base import LanguageModel
+from lifelong.settings.load import validate
 from lifelong.settings.model import ModelConfig
 
 
@@ -160,11 +163,22 @@ class Backbone(nn.Module):
         self.norm = RMSNorm(config.d_model, config.norm_eps)
 
 
-class Transformer(nn.Module):
-    """The language model: token ids in, logits out."""
+class Transformer(LanguageModel):
+    """The language model: token ids in, logits out.
 
-    def __init__(self, config: ModelConfig) -> None:
+    Args:
+        config: the shape, or a mapping of its names.
+
+    Raises:
+        LifelongError: a name or a value of the mapping does not fit.
+    """
+
+    config: ModelConfig
+
+    def __init__(self, config: ModelConfig | Mapping[str, Any]) -> None:
         super().__init__()
+        if not isinstance(config, ModelConfig):
+            config = validate(ModelConfig, config)
         self.config = config
         self.model = Backbone(config)
         self.lm_head = nn.Linear(config.d_model, config.vocab_size, bias=False)
@@ -244,29 +258,21 @@ class Transformer(nn.Module):
         logits: Tensor = self.lm_head(states)
         return logits
 
-    def loss_sum(
-        self, input_ids: Tensor, labels: Tensor, *, segment_ids: Tensor | None = None, weights: Tensor | None = None
-    ) -> Tensor:
-        """Return the summed cross-entropy in nats over labels (B, T) that are not -100, for training.
+    @property
+    def output_weight(self) -> Tensor:
+        """The output layer's matrix (V, C)."""
+        return self.lm_head.weight
 
-        The logits are never held all at once. ``weights`` (B, T) scale each token's loss.
-        """
-        states = self.hidden(input_ids, segment_ids=segment_ids)
-        return linear_cross_entropy(
-            states.flatten(0, 1),
-            self.lm_head.weight,
-            labels.flatten(),
-            None if weights is None else weights.flatten(),
-        )
+    @property
+    def tied_names(self) -> frozenset[str]:
+        """The output layer's name, where it is the embedding."""
+        return frozenset({"lm_head.weight"} if self.config.tie_embeddings else ())
 
-    @torch.no_grad()
-    def token_losses(
-        self, input_ids: Tensor, labels: Tensor, *, segment_ids: Tensor | None = None
-    ) -> tuple[Tensor, Tensor]:
-        """Return each label's cross-entropy (B, T) in nats, 0 where it is -100, and whether it was the likeliest."""
-        states = self.hidden(input_ids, segment_ids=segment_ids)
-        losses, correct = token_cross_entropy(states.flatten(0, 1), self.lm_head.weight, labels.flatten())
-        return losses.view_as(labels), correct.view_as(labels)
+    def next_logits(self, input_ids: Tensor, cache: KVCache) -> Tensor:
+        """Return the logits (B, V) of the token after ``input_ids`` (B, T), which follow those in ``cache``."""
+        # Only the last position's logits are needed; over a long prompt the rest would be most of the work.
+        logits: Tensor = self.lm_head(self.hidden(input_ids, cache=cache)[:, -1])
+        return logits
 
     def new_cache(self, batch: int, max_len: int) -> KVCache:
         """Return an empty key-value cache for ``batch`` rows of at most ``max_len`` tokens."""

@@ -158,7 +158,7 @@ def check_stock(out: Path) -> dict[str, Any]:
     from transformers import AutoModelForCausalLM, AutoTokenizer
     from transformers.utils import logging
 
-    logging.disable_progress_bar()  # type: ignore[no-untyped-call]
+    logging.disable_progress_bar()
 
     text = "def f(x): return 1\nThe quick brown fox."
     ids = words.encode(text)

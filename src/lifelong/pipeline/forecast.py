@@ -110,7 +110,9 @@ def _disk(run: TrainSettings, config: ModelConfig) -> int:
 def _config(out: Path, settings: PipelineSettings, run: TrainSettings, *, further: bool) -> ModelConfig:
     place = base_of(settings) or (out if further else None)
     if place is not None and is_model_directory(place):
-        return read_config(place)
+        config = read_config(place)
+        if isinstance(config, ModelConfig):
+            return config
     return load_preset(run.preset).config(settings.vocab_size)
 
 

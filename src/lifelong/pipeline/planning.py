@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, Literal, Protocol
 
 from lifelong.errors import LifelongError
+from lifelong.model.hub import base_directory
 from lifelong.pipeline.closing import EvaluateStage, ExportStage
 from lifelong.pipeline.notes import Notes
 from lifelong.pipeline.text import CachesStage, Sources, TokenizerStage, caches_hash, check_mixture
@@ -256,7 +257,8 @@ def _reading(run: TrainSettings, folder: Path, weights: dict[str, float] | None)
 
 def base_of(settings: PipelineSettings) -> Path | None:
     """Return the model that a pipeline starts from, where settings name one."""
-    return _given(settings.base)
+    given = _given(settings.base)
+    return None if given is None else base_directory(given)
 
 
 def _given(path: str | None) -> Path | None:

@@ -114,10 +114,11 @@ class TrainSettings(NamedSettings):
         default=None, description="Named settings, beneath those of the file: a name of `lifelong profiles`."
     )
     preset: str = Field(default="tiny", description="Shape of a new model: a name of `lifelong presets`, or a file.")
-    phase: Literal["pretrain", "sft", "mlm"] = Field(
+    phase: Literal["pretrain", "sft", "mlm", "seq2seq"] = Field(
         default="pretrain",
         description="pretrain: all of the text; sft: the assistant's turns of conversations; "
-        "mlm: hidden tokens, with a model that reads in both directions.",
+        "mlm: hidden tokens, with a model that reads in both directions; seq2seq: an encoder-decoder model writes the "
+        "answers of conversations, or the gaps of text.",
     )
     domain: FolderName | None = Field(default=None, description="Name of this body of knowledge.")
     epochs: float | None = Field(default=None, gt=0, description="Passes over the text (default: 10).")

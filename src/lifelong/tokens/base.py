@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from tokenizers import AddedToken
 from tokenizers import Tokenizer as Library
 
 from lifelong.errors import LifelongError
@@ -45,6 +46,8 @@ class Tokenizer:
     _json: bytes | None = None
     _ready: Library | None = None
     _size = 0
+    _openings: Mapping[str, list[int]] = {}
+    _closing: Sequence[int] = ()
     _typed: tuple[str, ...] = ()  # special tokens that the vocabulary's own model would make of their spelling
 
     def adopt(self, data: bytes, where: str) -> None:
@@ -70,12 +73,18 @@ class Tokenizer:
         # The rows that embeddings need: a vocabulary made elsewhere may have holes.
         self._size = 1 + max(library.get_vocab(with_added_tokens=True).values())
         self.__dict__.pop("_words", None)
+        self.__dict__.pop("marks", None)
         spelled = self._encode(list(self.special.spellings))
         self._typed = tuple(
             token
             for token, ids in zip(self.special.spellings, spelled, strict=True)
             if library.token_to_id(token) in ids
         )
+        after = self._encode([*map(self.special.after_opening, ROLES), self.special.after_turn])
+        self._openings = {
+            role: [self._id(self.special.role(role)), *ids] for role, ids in zip(ROLES, after, strict=False)
+        }
+        self._closing = [self.end_of_turn_id, *after[-1]]
 
     @property
     def library(self) -> Library:
@@ -170,8 +179,9 @@ class Tokenizer:
         """
         ids, trained = self.encode_chat_batch([messages])[0]
         if add_generation_prompt:
-            ids.append(self._id(self.special.assistant))
-            trained.append(False)
+            opening = self.opening_ids("assistant")
+            ids += opening
+            trained += [False] * len(opening)
         return ids, trained
 
     def encode_chat_batch(self, chats: Iterable[Sequence[dict[str, str]]]) -> list[tuple[list[int], list[bool]]]:
@@ -184,8 +194,10 @@ class Tokenizer:
             trained: list[bool] = []
             for message in messages:
                 content = next(contents)
-                ids += [self.role_id(message["role"]), *content, self.end_of_turn_id]
-                trained += [False] + [message["role"] == "assistant"] * (len(content) + 1)
+                opening = self.opening_ids(message["role"])
+                ids += [*opening, *content, *self.closing_ids]
+                trained += [False] * len(opening) + [message["role"] == "assistant"] * (len(content) + 1)
+                trained += [False] * (len(self.closing_ids) - 1)
             encoded.append((ids, trained))
         return encoded
 
@@ -220,6 +232,15 @@ class Tokenizer:
         """Return the id of the token that opens a message of a role; raises LifelongError for a role there is not."""
         return self._id(self.special.role(role))
 
+    def opening_ids(self, role: str) -> list[int]:
+        """Return the ids before a message of a role, which `role_id` begins; raises LifelongError as that does."""
+        return self._openings.get(role) or [self.role_id(role)]
+
+    @property
+    def closing_ids(self) -> Sequence[int]:
+        """Ids after every message, which `end_of_turn_id` begins."""
+        return self._closing
+
     @property
     def role_token_ids(self) -> set[int]:
         """Ids of the tokens that open a message: system, user, assistant."""
@@ -227,8 +248,14 @@ class Tokenizer:
 
     @property
     def special_ids(self) -> set[int]:
-        """Ids of all five special tokens."""
+        """Ids of all special tokens."""
         return {self._id(token) for token in self.special.spellings}
+
+    @cached_property
+    def marks(self) -> frozenset[int]:
+        """Ids of all special tokens: the five, and any others of a vocabulary made elsewhere."""
+        added: dict[int, AddedToken] = self.library.get_added_tokens_decoder()
+        return frozenset(self.special_ids | {number for number, token in added.items() if token.special})
 
     @property
     def fingerprint(self) -> str:
@@ -258,13 +285,16 @@ class Tokenizer:
         with atomic_directory(path, KIND, fingerprint=self.fingerprint, vocab_size=self.vocab_size) as folder:
             self.write_files(folder)
 
-    def write_files(self, folder: Path, *, mask_id: int | None = None) -> None:
+    def write_files(self, folder: Path, *, mask_id: int | None = None, behind: Sequence[str] = ()) -> None:
         """Write ``tokenizer.json`` and ``tokenizer_config.json`` into a directory that holds other files too.
 
-        ``mask_id`` is the id of a model's mask token: transformers adds one that the vocabulary lacks behind it.
+        ``mask_id`` is the id of a model's mask token: transformers adds one that the vocabulary lacks behind it, and
+        so it does with the special tokens ``behind``, in their order.
         """
         write_bytes(folder / JSON, self.data)
-        own = {} if mask_id is None else {"mask_token": self.library.id_to_token(mask_id) or MASK}
+        own: dict[str, Any] = {} if mask_id is None else {"mask_token": self.library.id_to_token(mask_id) or MASK}
+        if behind:
+            own["additional_special_tokens"] = list(behind)
         config = json.dumps({**self.config(), **own}, indent=2, ensure_ascii=False) + "\n"
         write_bytes(folder / CONFIG, config.encode("utf-8"))
 

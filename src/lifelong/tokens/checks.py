@@ -165,7 +165,8 @@ def longest_row(path: str | Path) -> int | None:
     """Return the positions of the model that a directory holds beside its tokenizer; None where there is no model."""
     file = Path(path) / "config.json"
     config = read_json(file) if file.is_file() else {}
-    length = config.get("max_position_embeddings") if isinstance(config, dict) else None
+    named = ("max_position_embeddings", "n_positions", "max_seq_len")  # GPT-2's and MPT's files have names of their own
+    length = next((config[key] for key in named if key in config), None) if isinstance(config, dict) else None
     return length if isinstance(length, int) else None
 
 

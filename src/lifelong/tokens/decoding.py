@@ -47,12 +47,13 @@ def decode_documents(cache: TokenCache, tokenizer: Tokenizer, indices: Iterable[
 
 def decode_messages(ids: list[int], tokenizer: Tokenizer) -> tuple[dict[str, str], ...] | None:
     """Return the messages of a conversation's ids, or None where they are of running text."""
-    roles = {tokenizer.role_id(role): role for role in ROLES}
-    if not ids or ids[0] not in roles:
+    openings = {role: tokenizer.opening_ids(role) for role in ROLES}
+    if not ids or ids[0] not in tokenizer.role_token_ids:
         return None
     messages, begin = [], 0
     for at, token in enumerate(ids):
         if token == tokenizer.end_of_turn_id:
-            messages.append({"role": roles[ids[begin]], "content": tokenizer.decode(ids[begin + 1 : at])})
-            begin = at + 1
+            role = next(role for role, opening in openings.items() if ids[begin : begin + len(opening)] == opening)
+            messages.append({"role": role, "content": tokenizer.decode(ids[begin + len(openings[role]) : at])})
+            begin = at + len(tokenizer.closing_ids)
     return tuple(messages)

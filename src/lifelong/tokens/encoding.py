@@ -69,41 +69,47 @@ def encode(contents: Sequence[Content], tokenizer: Tokenizer) -> Encoded:
     """Encode texts and conversations, in their order; the ids and masks are those of `encode` and `encode_chat`."""
     # Everything is pieces: a text, or a message. All are encoded at once, and put between their special tokens.
     pieces: list[str] = []
-    opening: list[int] = []  # the token before a piece, -1 for none
+    opening: list[list[int]] = []  # the tokens before a piece
     trained: list[bool] = []
     counts: list[int] = []  # pieces of each document
     for item in contents:
         if isinstance(item, str):
             pieces.append(item)
-            opening.append(-1)
+            opening.append([])
             trained.append(True)
             counts.append(1)
         else:
             pieces += [turn["content"] for turn in item]
-            opening += [tokenizer.role_id(turn["role"]) for turn in item]
+            opening += [tokenizer.opening_ids(turn["role"]) for turn in item]
             trained += [turn["role"] == "assistant" for turn in item]
             counts.append(len(item))
     flat, lengths = tokenizer.encode_flat(pieces)
-    opens = np.array(opening, dtype=np.int64)
-    before = (opens >= 0).astype(np.int64)
+    closing = tokenizer.closing_ids
+    before = np.array([len(tokens) for tokens in opening], dtype=np.int64)
+    chats = before > 0
+    after = chats * len(closing)
     last = np.zeros(len(pieces), dtype=np.int64)
     first = np.cumsum([0, *counts[:-1]], dtype=np.int64)
     last[np.cumsum(counts) - 1] = 1
     # After a message its end of turn, after a document's last piece the end-of-text.
-    sizes = before + lengths + before + last
+    sizes = before + lengths + after + last
     ends = np.cumsum(sizes)
     begins = ends - sizes
     ids = np.empty(int(sizes.sum()), dtype=id_type(tokenizer.vocab_size))
     shift = begins + before - (np.cumsum(lengths) - lengths)
     ids[np.arange(len(flat)) + np.repeat(shift, lengths)] = flat
-    chats = before == 1
-    ids[begins[chats]] = opens[chats]
-    ids[(ends - 1 - last)[chats]] = tokenizer.end_of_turn_id
+    opened = np.arange(int(before.sum())) + np.repeat(begins - (np.cumsum(before) - before), before)
+    ids[opened] = [token for tokens in opening for token in tokens]
+    closed = (ends - last - after)[chats]
+    for place, token in enumerate(closing):
+        ids[closed + place] = token
     ids[ends[last == 1] - 1] = tokenizer.eos_id
     mask = None
     if chats.any():
         mask = np.repeat(np.array(trained, dtype=np.uint8), sizes)
-        mask[begins[chats]] = 0
+        mask[opened] = 0
+        for place in range(1, len(closing)):  # of what closes a turn, the first token is worth learning
+            mask[closed + place] = 0
         mask[(ends - 1)[chats & (last == 1)]] = 0  # a text's end is worth learning; a chat ends by its end of turn
     size = np.array([len(piece.encode("utf-8")) for piece in pieces], dtype=np.int64)
     total = np.add.reduceat(size, first) + np.array(counts) - 1  # messages are joined by line ends, as in `Document`

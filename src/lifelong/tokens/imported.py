@@ -14,7 +14,7 @@ from lifelong.errors import LifelongError
 from lifelong.files import read_json
 from lifelong.tokens.base import CONFIG, JSON, Tokenizer
 from lifelong.tokens.sentencepiece import MODEL, SentencePieceTokenizer
-from lifelong.tokens.special import SpecialTokens, known_spellings
+from lifelong.tokens.special import CHATML, SpecialTokens, known_spellings
 
 
 def import_tokenizer(path: str | Path) -> tuple[Tokenizer, list[str]]:
@@ -42,12 +42,13 @@ def import_tokenizer(path: str | Path) -> tuple[Tokenizer, list[str]]:
 
 def _import_json(file: Path, config: dict[str, Any]) -> tuple[Tokenizer, list[str]]:
     notes = []
+    template = _template(file.parent, config)
     try:
         whole = json.loads(file.read_bytes())
         library = Library.from_str(json.dumps(whole))
     except Exception as error:  # the library raises bare Exception
         raise LifelongError(f"not a tokenizer.json: {error}", where=str(file)) from None
-    special = _special(library, config)
+    special = _special(library, config, template)
     for part, loss in (("truncation", "cut texts off"), ("padding", "fill texts up"), ("post_processor", "")):
         if whole.get(part) and (part != "post_processor" or library.num_special_tokens_to_add(is_pair=False)):
             whole[part] = None
@@ -71,19 +72,35 @@ def _import_json(file: Path, config: dict[str, Any]) -> tuple[Tokenizer, list[st
     tokenizer = Tokenizer()
     tokenizer.special = special
     tokenizer.adopt(json.dumps(whole, ensure_ascii=False).encode("utf-8"), str(file))
-    if config.get("chat_template"):
+    if special.chatml:
+        notes.append("it speaks ChatML, as it was taught; a system prompt that its template adds by itself is left out")
+    elif template:
         notes.append("its chat template was replaced by the one that models here learn")
     if whole.get("normalizer"):
         notes.append("it normalises text, so not every text comes back from its ids as it was")
     return tokenizer, notes
 
 
-def _special(library: Library, config: dict[str, Any]) -> SpecialTokens:
+def _template(folder: Path, config: dict[str, Any]) -> str:
+    """Return the chat template beside a tokenizer; transformers 5 writes a file of its own for it."""
+    if (file := folder / "chat_template.jinja").is_file():
+        return file.read_text(encoding="utf-8")
+    found = config.get("chat_template")
+    return found if isinstance(found, str) else json.dumps(found) if found else ""
+
+
+def _special(library: Library, config: dict[str, Any], template: str) -> SpecialTokens:
     if "lifelong_special_tokens" in config:
         return SpecialTokens(**config["lifelong_special_tokens"])
     found = known_spellings(library.get_vocab())
     named = config.get("eos_token")
     named = named.get("content") if isinstance(named, dict) else named
+    if CHATML[0] in template and all(library.token_to_id(token) is not None for token in CHATML):
+        # The end of a turn is no end of a document, though models tuned to chat name it as their end.
+        ends = [word for word in (named, found.get("end_of_text")) if word and word != CHATML[1]]
+        return SpecialTokens.of_chatml(
+            next((word for word in ends if library.token_to_id(word) is not None), CHATML[1])
+        )
     if named and library.token_to_id(named) is not None:
         found["end_of_text"] = named
     return SpecialTokens(**{**asdict(SpecialTokens()), **found})

@@ -203,9 +203,9 @@ class SentencePieceTokenizer(Tokenizer):
             token * len(list(group)) if token else self._processor.decode(list(group)) for token, group in groups
         )
 
-    def write_files(self, folder: Path, *, mask_id: int | None = None) -> None:
+    def write_files(self, folder: Path, *, mask_id: int | None = None, behind: Sequence[str] = ()) -> None:
         """Write ``tokenizer.json``, ``tokenizer_config.json`` and ``spm.model``."""
-        super().write_files(folder, mask_id=mask_id)
+        super().write_files(folder, mask_id=mask_id, behind=behind)
         write_bytes(folder / MODEL, self._spm)
 
     def config(self) -> dict[str, Any]:
@@ -219,7 +219,7 @@ class SentencePieceTokenizer(Tokenizer):
 def _find_special(model: SpmModel) -> SpecialTokens:
     """Return how a model trained elsewhere spells the special tokens: by name, or by place (3 to 6, as ours)."""
     marks = {piece.text for piece in model.pieces if piece.type in (CONTROL, USER_DEFINED)}
-    found = known_spellings(marks)
+    found: dict[str, Any] = dict(known_spellings(marks))
     turns = ("system", "user", "assistant", "end_of_turn")
     by_place = [piece.text for piece in model.pieces[3:7] if piece.text in marks]
     if not found.keys() & set(turns) and len(by_place) == len(turns):

@@ -48,7 +48,7 @@ def decide(job: Job, data: list[str]) -> tuple[int, dict[str, Any]]:
     peak = learning_rate(settings.optimizer)
     for line in [*schedule_notes(settings.schedule, steps, peak), *rate_notes(job.model, peak, steps)]:
         progress.note(f"note: {line}")
-    if job.precision == "fp16" and job.model.model.embed_tokens.weight.device.type == "cpu":
+    if job.precision == "fp16" and job.model.device.type == "cpu":
         progress.note("note: fp16 is for GPUs that lack bf16; a CPU emulates it, slower than fp32")
     config = job.model.config
     progress.note(
@@ -67,7 +67,7 @@ def decide(job: Job, data: list[str]) -> tuple[int, dict[str, Any]]:
         "data": data,
         "steps": steps,
         "epochs": epochs,
-        "device": str(job.model.model.embed_tokens.weight.device),
+        "device": str(job.model.device),
         "precision": job.precision,
         "compile": compiled,
         "threads": torch.get_num_threads(),

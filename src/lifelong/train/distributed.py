@@ -20,7 +20,7 @@ from lifelong.errors import LifelongError
 from lifelong.tokens.loader import Batch
 
 if TYPE_CHECKING:
-    from lifelong.model.transformer import Transformer
+    from lifelong.model.base import LanguageModel
     from lifelong.train.loop import Batches, Plan
     from lifelong.train.shared import SharedModel
 
@@ -73,7 +73,7 @@ class World:
         """Return the mean over all processes, in double precision."""
         return self.sum(value) / self.size
 
-    def loss(self, plan: Plan, model: Transformer, batch: Batch) -> Tensor:
+    def loss(self, plan: Plan, model: LanguageModel, batch: Batch) -> Tensor:
         """Return the summed loss of this process's batch, times the processes: gradients are averaged over them."""
         if self.model is None:
             return plan.objective(model, batch)
@@ -96,7 +96,7 @@ class World:
         if self.model is not None:
             self.model.refresh()
 
-    def compile(self, model: Transformer, choice: str, run_seconds: float) -> str:
+    def compile(self, model: LanguageModel, choice: str, run_seconds: float) -> str:
         """Compile the blocks of a model, in all processes, where it pays; returns the reason for the decision."""
         from lifelong.train.planning import compile_blocks
 

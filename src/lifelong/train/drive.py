@@ -12,13 +12,12 @@ from typing import Any
 from lifelong import progress
 from lifelong.errors import Interrupted, LifelongError
 from lifelong.evaluate.bits import Score
-from lifelong.model.transformer import Transformer
-from lifelong.tokens.loader import Loader
+from lifelong.model.base import LanguageModel
 from lifelong.train.around import Around
 from lifelong.train.checkpoint import last_good, prune, save_checkpoint
 from lifelong.train.folder import RunFolder
 from lifelong.train.interrupts import StopFlag
-from lifelong.train.loop import Plan, Step, train_steps
+from lifelong.train.loop import Batches, Plan, Step, train_steps
 from lifelong.train.suspects import spell_suspect
 
 _SMOOTHING = 0.9
@@ -47,7 +46,7 @@ class Drive:
     ended_at: int = 0
     ends_with: int = 0
 
-    def steps(self, model: Transformer, loader: Loader, plan: Plan, stop: StopFlag, *, start: int = 0) -> float:
+    def steps(self, model: LanguageModel, loader: Batches, plan: Plan, stop: StopFlag, *, start: int = 0) -> float:
         """Train to the plan's end, or until ``stop`` is set, and return the seconds it took.
 
         Raises:
@@ -107,7 +106,7 @@ class Drive:
             row["pull"] = step.pull
         return row
 
-    def _bad(self, model: Transformer, plan: Plan, step: Step, row: dict[str, Any]) -> None:
+    def _bad(self, model: LanguageModel, plan: Plan, step: Step, row: dict[str, Any]) -> None:
         """Say why a step was left out and what text it was; after too many in a row, go back to good weights."""
         row["skipped"] = step.skipped
         progress.note(f"step {step.step}: {step.skipped}; the step was left out")
@@ -133,7 +132,7 @@ class Drive:
             "run goes on with the text after the bad one"
         )
 
-    def _between(self, model: Transformer, plan: Plan, row: dict[str, Any], last: bool) -> None:
+    def _between(self, model: LanguageModel, plan: Plan, row: dict[str, Any], last: bool) -> None:
         """Do what is due after a step: save first, then measure."""
         step, around = row["step"], self.around
         if around is not None:
@@ -149,7 +148,7 @@ class Drive:
         if around is not None:
             around.after_measure(row, self.final)
 
-    def _save(self, model: Transformer, plan: Plan, step: int, due: bool) -> None:
+    def _save(self, model: LanguageModel, plan: Plan, step: int, due: bool) -> None:
         facts: dict[str, Any] = {"due": due, "plan": plan.state()}
         if self.around is not None:
             facts["watch"] = self.around.watch.state()

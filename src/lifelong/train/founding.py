@@ -10,9 +10,9 @@ from typing import Any
 from lifelong import progress
 from lifelong.evaluate.matrix import Matrix
 from lifelong.files import link_file, write_json
+from lifelong.model.base import LanguageModel
 from lifelong.model.directory import GENERATION, fingerprint, model_card, write_model_files
 from lifelong.model.store import HOME, STATE, ModelStore
-from lifelong.model.transformer import Transformer
 from lifelong.model.weights import TORCH_WEIGHTS
 from lifelong.text.corpus import Corpus
 from lifelong.text.memory import ReplayMemory, write_slice
@@ -54,7 +54,7 @@ def stage_domain(
 
 def commit_model(
     out: Path,
-    model: Transformer,
+    model: LanguageModel,
     tokenizer: Tokenizer,
     corpus: Corpus,
     origin: Origin,
@@ -110,13 +110,21 @@ class Beside:
 
 
 def write_whole_model(
-    place: Path, beside: Beside, model: Transformer, write_model: Callable[[Path], None], title: str
+    place: Path, beside: Beside, model: LanguageModel, write_model: Callable[[Path], None], title: str
 ) -> None:
     """Write a model directory that stands on its own: weights, tokenizer, state, card, slices and replay memory."""
     write_model(place)
     memory = beside.put(place)
     _stage_state(place, model, beside.origin, beside.domains, memory, None)
     _stage_card(place, title, model, beside.origin, beside.domains, "train")
+
+
+def write_model_alone(place: Path, model: LanguageModel, tokenizer: Tokenizer, origin: Origin, title: str) -> None:
+    """Write a model directory without slices and memory: its weights, tokenizer, state and card."""
+    write_model_files(model, tokenizer, place)
+    domains = _domains(origin, None)
+    _stage_state(place, model, origin, domains, {}, None)
+    _stage_card(place, title, model, origin, domains, "train")
 
 
 def _domains(origin: Origin, domain: str | None) -> list[str]:
@@ -126,7 +134,7 @@ def _domains(origin: Origin, domain: str | None) -> list[str]:
 
 def _stage_state(
     staged: Path,
-    model: Transformer,
+    model: LanguageModel,
     origin: Origin,
     domains: list[str],
     memory: dict[str, int],
@@ -145,7 +153,7 @@ def _stage_state(
     write_state(staged, state)
 
 
-def _stage_card(staged: Path, title: str, model: Transformer, origin: Origin, domains: list[str], event: str) -> None:
+def _stage_card(staged: Path, title: str, model: LanguageModel, origin: Origin, domains: list[str], event: str) -> None:
     card = {
         "parameters": f"{model.config.parameters:,}",
         "domains": ", ".join(domains),

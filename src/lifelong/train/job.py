@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -11,25 +12,29 @@ from torch import nn
 
 from lifelong import progress
 from lifelong.evaluate.bits import Score, score
-from lifelong.model.transformer import Transformer
+from lifelong.model.base import LanguageModel
 from lifelong.settings.train import TrainSettings
 from lifelong.text.corpus import Corpus
 from lifelong.text.memory import ReplayMemory
 from lifelong.tokens.base import Tokenizer
 from lifelong.tokens.loader import Loader
-from lifelong.tokens.masking import Masking
 from lifelong.tokens.mixture import Mixture, NamedCache, plan_mixture
+from lifelong.tokens.pairs import PairSource
 from lifelong.tokens.replay import replay_sources
 from lifelong.tokens.rows import ChatSource, RowSource, WindowSource
+from lifelong.tokens.shards import Ids, TokenCache
 from lifelong.train.distributed import ALONE, World
 from lifelong.train.folder import RunFolder
 from lifelong.train.founding import MEMORY
 from lifelong.train.health import Health
 from lifelong.train.loop import Plan
-from lifelong.train.masked import masking_of
+from lifelong.train.masked import hiding_of
 from lifelong.train.optim import build_optimizers, learning_rate, schedule
 from lifelong.train.scaler import LossScaler
+from lifelong.train.seq2seq import text_share
 from lifelong.train.start import Origin
+
+Hide = Callable[[Ids, Ids], tuple[Ids, Ids]]
 
 
 @dataclass(frozen=True)
@@ -77,7 +82,7 @@ class Job:
     run: RunFolder
     settings: TrainSettings
     corpus: Corpus
-    model: Transformer
+    model: LanguageModel
     tokenizer: Tokenizer
     caches: list[NamedCache]
     sources: list[RowSource]  # one for each cache
@@ -85,7 +90,7 @@ class Job:
     loader: Loader
     precision: str  # of matrix products: bf16, fp16, fp32
     cached: bool  # the caches are the user's, not made of the run's own text
-    masking: Masking | None  # tokens are hidden from a bidirectional model
+    hide: Hide | None  # tokens are hidden from the model
     origin: Origin
     world: World = ALONE  # the processes that train the model
 
@@ -104,7 +109,8 @@ class Job:
         """UTF-8 bytes that a trained token of the mixture stands for."""
         sized = [(item.weight / item.cache.tokens, item.cache.facts) for item in self.caches]
         trained = sum(weight * facts.trained_tokens for weight, facts in sized)
-        return sum(weight * facts.trained_bytes for weight, facts in sized) / trained if trained else 0.0
+        share = text_share(self.sources) if self.settings.phase == "seq2seq" else 1.0
+        return share * sum(weight * facts.trained_bytes for weight, facts in sized) / trained if trained else 0.0
 
     @property
     def epoch_rows(self) -> float:
@@ -130,7 +136,7 @@ class Job:
         limit = self.settings.data.max_epochs if self.cached else math.inf
         mixture = plan_mixture(sizes, weights, max(1, round(planned)), max_epochs=limit)
         self.caches = [replace(item, weight=mixture.shares[item.name]) for item in self.caches]
-        self.loader = _loader(self.settings, self.caches, self.sources, self.replayed, self.masking)
+        self.loader = _loader(self.settings, self.caches, self.sources, self.replayed, self.hide)
         return mixture
 
     def plan(self, total_steps: int = 0) -> Plan:
@@ -175,7 +181,7 @@ def assemble(
     run: RunFolder,
     settings: TrainSettings,
     corpus: Corpus,
-    model: Transformer,
+    model: LanguageModel,
     tokenizer: Tokenizer,
     caches: list[NamedCache],
     precision: str,
@@ -183,22 +189,29 @@ def assemble(
 ) -> Job:
     """Bring together what is to be trained and the loader of its rows, replay mixed in where asked for."""
     length = min(settings.sequence_length or model.config.max_seq_len, model.config.max_seq_len)
-    kind = ChatSource if settings.phase == "sft" else WindowSource
+    pairs = settings.phase == "seq2seq"
     replayed = []
     if settings.replay:
         memory = ReplayMemory.load((origin.past or out) / MEMORY)
-        replayed = replay_sources(memory, tokenizer, run.path / "cache" / "replay", length, settings.replay)
+        replayed = replay_sources(
+            memory, tokenizer, run.path / "cache" / "replay", length, settings.replay, pairs=pairs
+        )
         if not replayed:
             progress.note("note: there is no replay memory yet, so nothing is replayed")
-    sources: list[RowSource] = [kind(item.cache, length) for item in caches]
+    sources: list[RowSource] = [_source(settings.phase, item.cache, length) for item in caches]
     for item, source in zip(caches, sources, strict=True):
         if isinstance(source, ChatSource) and source.truncated + source.skipped:
             progress.note(
                 f"note: of {item.cache.documents:,} conversations in '{item.name}', {source.truncated:,} are cut at "
                 f"{length} tokens, and {source.skipped:,} are left out, with no answer within them"
             )
-    masking = masking_of(model, tokenizer, settings)
-    loader = _loader(settings, caches, sources, replayed, masking)
+        if isinstance(source, PairSource) and source.truncated + source.skipped:
+            progress.note(
+                f"note: of {len(source):,} answers in '{item.name}', {source.truncated:,} or their prompts are cut at "
+                f"{length} tokens; {source.skipped:,} documents without an answer are left out"
+            )
+    hide = hiding_of(model, tokenizer, settings, [*sources, *(source for source, _ in replayed)])
+    loader = _loader(settings, caches, sources, replayed, hide)
     cached = not caches[0].cache.path.is_relative_to(run.path)
     return Job(
         out,
@@ -213,9 +226,15 @@ def assemble(
         loader,
         precision,
         cached,
-        masking,
+        hide,
         origin,
     )
+
+
+def _source(phase: str, cache: TokenCache, length: int) -> RowSource:
+    if phase == "seq2seq" and cache.has_mask:
+        return PairSource(cache, length)
+    return (ChatSource if phase == "sft" else WindowSource)(cache, length)
 
 
 def _loader(
@@ -223,11 +242,9 @@ def _loader(
     caches: list[NamedCache],
     sources: list[RowSource],
     replayed: list[tuple[RowSource, float]],
-    masking: Masking | None,
+    hide: Hide | None,
 ) -> Loader:
     share = 1.0 - sum(weight for _, weight in replayed)
     total = sum(item.weight for item in caches)
     mixed = [(source, share * item.weight / total) for item, source in zip(caches, sources, strict=True)]
-    return Loader(
-        [*mixed, *replayed], batch_size=settings.batch_size, seed=settings.seed, hide=masking.hide if masking else None
-    )
+    return Loader([*mixed, *replayed], batch_size=settings.batch_size, seed=settings.seed, hide=hide)

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from lifelong import progress
 from lifelong.errors import LifelongError
-from lifelong.model.transformer import Transformer
+from lifelong.model.base import LanguageModel
 from lifelong.tokens.loader import Batch
 from lifelong.train.distributed import ALONE, World, whole_norm
 from lifelong.train.fitting import fewer_rows, split_rows
@@ -91,7 +91,7 @@ def precision(
     return torch.autocast(device.type, dtype=torch.bfloat16 if bf16 else torch.float16)
 
 
-def train_steps(model: Transformer, loader: Batches, plan: Plan, *, start: int = 0) -> Iterator[Step]:
+def train_steps(model: LanguageModel, loader: Batches, plan: Plan, *, start: int = 0) -> Iterator[Step]:
     """Train from step ``start`` to ``plan.total_steps``, yielding after every optimizer step.
 
     The caller evaluates, saves and stops between steps; the state at a yield is complete. A step reads the batches
@@ -102,7 +102,7 @@ def train_steps(model: Transformer, loader: Batches, plan: Plan, *, start: int =
     Raises:
         LifelongError: there were too many bad steps in a row; or a single row does not fit into memory.
     """
-    device = model.model.embed_tokens.weight.device
+    device = model.device
     weights = plan.trainable or [p for p in model.parameters() if p.requires_grad]
     model.train()
     for step in range(start, plan.total_steps):
@@ -153,7 +153,7 @@ def train_steps(model: Transformer, loader: Batches, plan: Plan, *, start: int =
 
 
 def _backward(
-    model: Transformer, batches: list[Batch], tokens: int, plan: Plan, device: torch.device, weights: list[Tensor]
+    model: LanguageModel, batches: list[Batch], tokens: int, plan: Plan, device: torch.device, weights: list[Tensor]
 ) -> float:
     """Add up the gradients of a step's batches, and return their loss (nats per token).
 

@@ -15,7 +15,7 @@ _SIZES = {"cpu": (1024, 512, 512), "cuda": (8192, 8192, 8192)}  # large enough t
 
 def ceiling(job: Job) -> float:
     """Return the floating-point operations per second of a matrix product here, in the run's precision."""
-    device = job.model.model.embed_tokens.weight.device
+    device = job.model.device
     return matmul_flops(device, _TYPES[job.precision], _SIZES.get(device.type, _SIZES["cpu"]))
 
 
@@ -30,7 +30,7 @@ class Meter:
     @classmethod
     def of(cls, job: Job) -> Meter:
         """Make the meter of a run, with the ceiling that it recorded."""
-        device = job.model.model.embed_tokens.weight.device
+        device = job.model.device
         per_token = job.model.config.flops_per_token(job.loader.sequence_length)
         return cls(per_token, job.run.facts["matmul_flops"], device)
 

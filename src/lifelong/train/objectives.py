@@ -6,19 +6,19 @@ from typing import Protocol
 
 from torch import Tensor
 
-from lifelong.model.transformer import Transformer
+from lifelong.model.base import LanguageModel
 from lifelong.tokens.loader import Batch
 
 
 class Objective(Protocol):
     """Summed loss (scalar, nats) of one micro-batch; the loop divides by the tokens of the whole accumulated batch."""
 
-    def __call__(self, model: Transformer, batch: Batch) -> Tensor:
+    def __call__(self, model: LanguageModel, batch: Batch) -> Tensor:
         """Return the summed loss."""
         ...
 
 
-def labelled_tokens(model: Transformer, batch: Batch) -> Tensor:
+def labelled_tokens(model: LanguageModel, batch: Batch) -> Tensor:
     """Cross-entropy of the labels, which the loader sets.
 
     Every next token in pretraining, those of the assistant's turns in chat tuning, the hidden ones of a bidirectional

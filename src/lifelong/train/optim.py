@@ -101,13 +101,15 @@ def build_optimizers(
 
     Muon takes the matrices of the blocks; AdamW takes embeddings, norms and adapters. Weight decay acts on matrices.
     """
+    # Whatever can carry an adapter is a matrix of a block: embeddings and the output layer cannot.
+    blocks = {id(module.weight) for module in model.modules() if hasattr(module, "adapter")}
     hidden, matrices, vectors = [], [], []
-    for name, parameter in model.named_parameters():
+    for parameter in model.parameters():
         if not parameter.requires_grad:
             continue
         if parameter.ndim < 2:
             vectors.append(parameter)
-        elif settings.name == "muon" and not adapters and ".layers." in name:
+        elif settings.name == "muon" and not adapters and id(parameter) in blocks:
             hidden.append(parameter)
         else:
             matrices.append(parameter)

@@ -10,6 +10,7 @@ import torch
 
 from lifelong.device import has_compiler
 from lifelong.errors import LifelongError
+from lifelong.model.base import LanguageModel
 from lifelong.model.transformer import Transformer
 from lifelong.settings.train import ScheduleSettings, TrainSettings
 from lifelong.tokens.loader import Loader
@@ -23,7 +24,7 @@ _MEASURES, _MEASURING = 10, 0.1
 _MOVED = 1e-4  # share of its size that a weight can move by in a run that teaches something
 
 
-def measure_step(model: Transformer, loader: Loader, make_plan: Callable[[], Plan]) -> float:
+def measure_step(model: LanguageModel, loader: Loader, make_plan: Callable[[], Plan]) -> float:
     """Return the seconds of one optimizer step here, from a few steps at rate 0.
 
     They change neither weights nor random state. The first, which allocates, does not count; of the others the
@@ -32,7 +33,7 @@ def measure_step(model: Transformer, loader: Loader, make_plan: Callable[[], Pla
     return statistics.median(_idle_steps(model, loader, make_plan(), _PROBE_STEPS + 1)[1:])
 
 
-def settle(model: Transformer, loader: Loader, make_plan: Callable[[], Plan]) -> None:
+def settle(model: LanguageModel, loader: Loader, make_plan: Callable[[], Plan]) -> None:
     """Take a step at rate 0 with processes that go on with a run.
 
     In its first step DDP learns the order in which gradients come, and adds them up in another order from then on: a
@@ -41,7 +42,7 @@ def settle(model: Transformer, loader: Loader, make_plan: Callable[[], Plan]) ->
     _idle_steps(model, loader, make_plan(), 1)
 
 
-def _idle_steps(model: Transformer, loader: Loader, plan: Plan, count: int) -> list[float]:
+def _idle_steps(model: LanguageModel, loader: Loader, plan: Plan, count: int) -> list[float]:
     """Take up to ``count`` steps at rate 0, as many as a few seconds allow; returns the seconds of each."""
     random = torch.get_rng_state()
     plan.total_steps, plan.rate, plan.pull = count, lambda step: 0.0, None
@@ -122,12 +123,12 @@ def schedule_notes(settings: ScheduleSettings, total_steps: int, peak: float) ->
     return notes
 
 
-def rate_notes(model: Transformer, peak: float, steps: int) -> list[str]:
+def rate_notes(model: LanguageModel, peak: float, steps: int) -> list[str]:
     """Return a word on a learning rate at which a run cannot teach anything, or nothing.
 
     No step of AdamW or Muon moves weights by much more than the rate.
     """
-    size = float(model.model.embed_tokens.weight.detach().float().square().mean().sqrt())
+    size = float(model.output_weight.detach().float().square().mean().sqrt())
     if steps * peak > _MOVED * size:
         return []
     return [
@@ -136,18 +137,20 @@ def rate_notes(model: Transformer, peak: float, steps: int) -> list[str]:
     ]
 
 
-def compile_blocks(model: Transformer, choice: str, run_seconds: float) -> str:
+def compile_blocks(model: LanguageModel, choice: str, run_seconds: float) -> str:
     """Compile each block where it pays, and return the reason for the decision.
 
     Blocks are compiled one by one: they are alike, so the code of the first serves all.
     """
-    device = model.model.embed_tokens.weight.device
+    device = model.device
     if choice == "off":
         return "off (as set)"
     if device.type == "cpu" and not has_compiler():
         return "off (no C++ compiler on the path)"
     if choice == "auto" and (device.type == "mps" or run_seconds < COMPILE_PAYS_SECONDS):
         return f"off (a run of {run_seconds:.0f} s is too short to pay for it)"
+    if not isinstance(model, Transformer):
+        return "off (transformers computes this model)"
     for block in model.model.layers:
         block.compile(dynamic=False)
     return "on (as set)" if choice == "on" else f"on (it pays in a run of {run_seconds:.0f} s)"

@@ -8,8 +8,8 @@ from pathlib import Path
 from lifelong import progress
 from lifelong.evaluate.bits import score
 from lifelong.evaluate.matrix import Matrix, extend_matrix
+from lifelong.model.base import LanguageModel
 from lifelong.model.store import ModelStore
-from lifelong.model.transformer import Transformer
 from lifelong.text.document import Document
 from lifelong.text.memory import read_slice
 from lifelong.tokens.base import Tokenizer
@@ -48,7 +48,7 @@ def next_matrix(job: Job) -> Matrix | None:
 
 
 def measure_known(
-    model: Transformer,
+    model: LanguageModel,
     tokenizer: Tokenizer,
     origin: Origin,
     own: dict[str, Sequence[Document]],

@@ -15,6 +15,7 @@ from lifelong.errors import Interrupted, LifelongError
 from lifelong.evaluate.bits import Score
 from lifelong.files import writer_lock
 from lifelong.model.directory import load_model, load_weights, write_model_files
+from lifelong.model.hub import base_directory
 from lifelong.model.store import HOME
 from lifelong.settings.load import load_settings
 from lifelong.settings.train import TrainSettings
@@ -46,7 +47,7 @@ from lifelong.train.sameness import check_same, sweep, what_it_rests_on
 from lifelong.train.start import Origin, choose_dropout, open_start
 from lifelong.train.team import count_processes, env_processes, set_threads, team
 
-_LABELS = {"pretrain": "Pretraining", "sft": "Chat tuning", "mlm": "Masked tokens"}
+_LABELS = {"pretrain": "Pretraining", "sft": "Chat tuning", "mlm": "Masked tokens", "seq2seq": "Encoder-decoder"}
 
 
 def train(
@@ -69,6 +70,7 @@ def train(
         data: sources (``PATH[:KIND][@WEIGHT]``) or a prepared directory.
         out: the model directory; its run is kept in ``out/runs/NNNN-phase``.
         tokenizer: a tokenizer directory; by default the model's own, or a new one trained on the data.
+        base: a directory, or a model's name on the Hugging Face hub where there is no such directory.
         fresh: begin from nothing although ``out`` holds a model; what it held stays in its history.
         onnx: where the model's ONNX export lies (default: ``out/onnx``); it is only looked for.
         dry_run: decide everything, say it, and change nothing.
@@ -78,6 +80,7 @@ def train(
             loss was not a number three times in a row.
         Interrupted: Ctrl-C; the run is saved.
     """
+    base = base_directory(base) if base is not None else None
     found = detect(out, base=base, fresh=fresh, onnx=onnx)
     caches = open_caches(data, settings)
     corpus = Corpus() if caches else _read(data, settings)

@@ -10,7 +10,7 @@ import torch
 
 from lifelong import progress
 from lifelong.generate.engine import generate
-from lifelong.model.transformer import Transformer
+from lifelong.model.base import LanguageModel
 from lifelong.settings.watching import SamplesSettings
 from lifelong.tokens.base import Tokenizer
 
@@ -22,7 +22,7 @@ class Sampler:
     """
 
     def __init__(
-        self, file: Path, model: Transformer, tokenizer: Tokenizer, settings: SamplesSettings, *, seed: int
+        self, file: Path, model: LanguageModel, tokenizer: Tokenizer, settings: SamplesSettings, *, seed: int
     ) -> None:
         self._file, self._model, self._tokenizer, self._seed = file, model, tokenizer, seed
         self._prompts = settings.prompts or ("",)

@@ -20,7 +20,7 @@ from lifelong.train.distributed import World
 from lifelong.train.optim import Muon
 
 if TYPE_CHECKING:
-    from lifelong.model.transformer import Transformer
+    from lifelong.model.base import LanguageModel
     from lifelong.tokens.loader import Batch
     from lifelong.train.loop import Plan
     from lifelong.train.objectives import Objective
@@ -31,7 +31,7 @@ class _Loss(nn.Module):
 
     objective: Objective
 
-    def __init__(self, model: Transformer) -> None:
+    def __init__(self, model: LanguageModel) -> None:
         super().__init__()
         self.model = model
 
@@ -49,7 +49,7 @@ class SharedModel:
         strategy: ``ddp`` or ``fsdp``.
     """
 
-    def __init__(self, world: World, model: Transformer, strategy: str) -> None:
+    def __init__(self, world: World, model: LanguageModel, strategy: str) -> None:
         self._world, self._model = world, model
         self.sharded = strategy == "fsdp"
         self.moved = False

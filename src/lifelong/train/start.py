@@ -13,10 +13,11 @@ from lifelong import progress
 from lifelong.errors import LifelongError
 from lifelong.files import read_json
 from lifelong.model.adapters import merge_adapter
+from lifelong.model.base import LanguageModel
 from lifelong.model.directory import find_model, load_model
+from lifelong.model.hub import base_name
 from lifelong.model.outside import load_outside
 from lifelong.model.store import ModelStore
-from lifelong.model.transformer import Transformer
 from lifelong.settings.train import OptimizerSettings, TrainSettings
 from lifelong.tokens.base import Tokenizer
 from lifelong.tokens.loading import load_tokenizer
@@ -66,7 +67,7 @@ class Origin:
 class Start:
     """A model to train, and the settings with all that follows from its origin filled in."""
 
-    model: Transformer
+    model: LanguageModel
     tokenizer: Tokenizer
     settings: TrainSettings
     origin: Origin
@@ -79,7 +80,7 @@ def open_start(
     *,
     tokenizer: Path | None,
     new_tokenizer: Callable[[], Tokenizer],
-    new_model: Callable[[Tokenizer], Transformer],
+    new_model: Callable[[Tokenizer], LanguageModel],
 ) -> Start:
     """Load what `detect` found, or make a new model; choose the learning rate, and say it.
 
@@ -106,7 +107,7 @@ def open_start(
     return Start(model, words, settings, origin)
 
 
-def choose_dropout(model: Transformer, settings: TrainSettings) -> TrainSettings:
+def choose_dropout(model: LanguageModel, settings: TrainSettings) -> TrainSettings:
     """Give a model the dropout of the settings, and return the settings with the one that it has.
 
     A model directory does not hold it, so the settings of a run do.
@@ -137,7 +138,7 @@ def choose_rate(optimizer: OptimizerSettings, origin: Origin) -> tuple[float, st
     return FURTHER_RATE, "lower, to preserve what the model knows"
 
 
-def load_start(path: Path, device: torch.device, *, further: bool) -> tuple[Transformer, Tokenizer, Origin]:
+def load_start(path: Path, device: torch.device, *, further: bool) -> tuple[LanguageModel, Tokenizer, Origin]:
     """Load a model of whatever maker, all weights to be trained, and find out its lineage; says what was changed.
 
     Raises:
@@ -150,14 +151,14 @@ def load_start(path: Path, device: torch.device, *, further: bool) -> tuple[Tran
         model, words, notes = load_outside(place, device=device)
         for line in notes:
             progress.note(f"note: {line}")
-        return model, words, Origin(kind, str(place), pretrained=place.resolve().name)
+        return model, words, Origin(kind, str(place), pretrained=base_name(place))
     model, words = load_model(place, device=device)
     if active := state.get("active_adapter"):
         merge_adapter(model)
         progress.note(f"What the adapter '{active}' learned is merged into the weights, and trained with them.")
     model.requires_grad_(True)
     peak = float(state.get("peak_learning_rate") or 0.0)
-    pretrained = state.get("pretrained") or (None if peak else place.resolve().name)
+    pretrained = state.get("pretrained") or (None if peak else base_name(place))
     return model, words, Origin(kind, str(place), pretrained=pretrained, peak_learning_rate=peak)
 
 

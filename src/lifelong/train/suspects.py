@@ -55,7 +55,7 @@ def _row_loss(job: Job, index: int, objective: Objective) -> float | None:
     tokens = trained_tokens(batch)
     if not tokens:
         return None
-    device = job.model.model.embed_tokens.weight.device
+    device = job.model.device
     # Compiled blocks are compiled for the shapes of training.
     computing = precision(device, job.bf16, fp16=job.precision == "fp16")
     with torch.no_grad(), torch.compiler.set_stance("force_eager"), computing:

@@ -1,0 +1,22 @@
+"""`lifelong import`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+from cyclopts import Parameter
+
+from lifelong.cli.common import AsJson, emit
+
+
+def bring(
+    path: Annotated[Path, Parameter(help="A GGUF file (llama, qwen2, qwen3, gpt2) or a Hugging Face directory.")],
+    *,
+    out: Annotated[Path, Parameter(help="The model directory to write.")],
+    as_json: AsJson = False,
+) -> None:
+    """Make a model directory of a model made elsewhere; what is added or changed is said."""
+    from lifelong.train.importing import import_model
+
+    emit(import_model(path, out).to_dict(), as_json=as_json)
