@@ -1,11 +1,11 @@
-"""What lessons do to what a model knew: our ways of teaching beside naive tuning, single remedies, PEFT and joint training.
+"""What lessons do to what a model knew: our ways of teaching beside naive tuning, single remedies and joint training.
 
     python benchmarks/continual.py --data DIR --work DIR [--json FILE] [--kilobytes 500] [--epochs 3] [--methods ...]
 
-DIR holds folders of text: `manuals` and `wiki` for the base model, then a lesson each on `ops`, `code`, `maths`, `legal`
-and `drama` (--base, --domains). Every method starts from a copy of the same base model and teaches the same training
-text in the same order; test text is measured in bits per byte after every lesson, all domains each time. Methods that are
-in the JSON file already are not run again.
+DIR holds folders of text: `manuals` and `wiki` for the base model, then a lesson each on `ops`, `code`, `maths`,
+`legal` and `drama` (--base, --domains). Every method starts from a copy of the same base model and teaches the same
+training text in the same order; all domains' test text is measured in bits per byte after every lesson. Methods that
+are in the JSON file already are not run again.
 """
 
 from __future__ import annotations
@@ -336,8 +336,14 @@ def report(options: argparse.Namespace, done: dict[str, Any]) -> None:
         found["average"] = sum(last.values()) / len(last)
         found["worst_loss"] = _worst(found["rows"], domains, results, name)
         rows.append(
-            [name, *(f"{last[domain]:.3f}" for domain in domains), f"{found['average']:.3f}"]
-            + [f"{found['worst_loss']:+.1%}", f"{found['tokens'] / 1e6:.2f}", f"{found['seconds'] / 60:.1f}"]
+            [
+                name,
+                *(f"{last[domain]:.3f}" for domain in domains),
+                f"{found['average']:.3f}",
+                f"{found['worst_loss']:+.1%}",
+                f"{found['tokens'] / 1e6:.2f}",
+                f"{found['seconds'] / 60:.1f}",
+            ]
         )
     notes = []
     if {"naive", "joint"} <= results.keys():
@@ -358,8 +364,9 @@ def report(options: argparse.Namespace, done: dict[str, Any]) -> None:
         found = results["routed"]
         notes.append(
             f"routed: a document costs at most {found['worst_excess_bits']:.3f} bits more than under its best expert "
-            f"(bound {found['bound_bits']:.3f}); an adapter takes {found['adapter_bytes'] / done['base']['model_bytes']:.1%} "
-            f"of the model's bytes, the memory {found['memory_bytes'] / 1e6:.1f} MB"
+            f"(bound {found['bound_bits']:.3f}); an adapter takes "
+            f"{found['adapter_bytes'] / done['base']['model_bytes']:.1%} of the model's bytes, the memory "
+            f"{found['memory_bytes'] / 1e6:.1f} MB"
         )
     columns = ["method", *domains, "average", "worst loss", "M tokens", "minutes"]
     print_table("Test bits per byte after the last lesson", columns, rows, notes)

@@ -14,6 +14,8 @@ if TYPE_CHECKING:
     from lifelong.model.directory import is_model_directory as check_model_exists
     from lifelong.model.directory import load_model
     from lifelong.model.encoder import EncoderOnlyModel
+    from lifelong.model.extract import extract_model_for_inference, load_model_and_tokenizer
+    from lifelong.model.seq2seq import EncoderDecoderModel
     from lifelong.model.transformer import Transformer as ContinualLLM
     from lifelong.settings.learn import LearnSettings
     from lifelong.settings.learn import LearnSettings as ContinualLearningConfig
@@ -24,6 +26,7 @@ if TYPE_CHECKING:
     from lifelong.tokens.dataloaders import create_dataloaders
     from lifelong.tokens.tokenizer import BPETokenizer
     from lifelong.train.continuing import continue_training
+    from lifelong.train.trainer import Trainer
 
 _PLACES = {
     "BPETokenizer": ("lifelong.tokens.tokenizer", "BPETokenizer"),
@@ -31,14 +34,18 @@ _PLACES = {
     "ContinualLearner": ("lifelong.learn.learner", "ContinualLearner"),
     "ContinualLearningConfig": ("lifelong.settings.learn", "LearnSettings"),
     "DataSource": ("lifelong.text", "DataSource"),
+    "EncoderDecoderModel": ("lifelong.model.seq2seq", "EncoderDecoderModel"),
     "EncoderOnlyModel": ("lifelong.model.encoder", "EncoderOnlyModel"),
     "LearnSettings": ("lifelong.settings.learn", "LearnSettings"),
     "ModelConfig": ("lifelong.settings.model", "ModelConfig"),
+    "Trainer": ("lifelong.train.trainer", "Trainer"),
     "TrainSettings": ("lifelong.settings.train", "TrainSettings"),
     "check_model_exists": ("lifelong.model.directory", "is_model_directory"),
     "continue_training": ("lifelong.train.continuing", "continue_training"),
     "create_dataloaders": ("lifelong.tokens.dataloaders", "create_dataloaders"),
+    "extract_model_for_inference": ("lifelong.model.extract", "extract_model_for_inference"),
     "load_and_split_data": ("lifelong.text.texts", "load_and_split_data"),
+    "load_model_and_tokenizer": ("lifelong.model.extract", "load_model_and_tokenizer"),
     "load_model": ("lifelong.model.directory", "load_model"),
     "prepare": ("lifelong.text", "prepare"),
 }
@@ -49,16 +56,20 @@ __all__ = [
     "ContinualLearner",
     "ContinualLearningConfig",
     "DataSource",
+    "EncoderDecoderModel",
     "EncoderOnlyModel",
     "LearnSettings",
     "ModelConfig",
     "TrainSettings",
+    "Trainer",
     "__version__",
     "check_model_exists",
     "continue_training",
     "create_dataloaders",
+    "extract_model_for_inference",
     "load_and_split_data",
     "load_model",
+    "load_model_and_tokenizer",
     "prepare",
 ]
 

@@ -77,7 +77,7 @@ def test_what_nobody_knows_is_refused_and_nothing_else_goes_wrong(values: dict[s
         (False, "bf16", "fp32"),
         (True, "bf16", "bf16"),
         (True, "bfloat16", "bf16"),
-        (True, "fp16", "auto"),
+        (True, "fp16", "fp16"),
         (None, "fp32", "fp32"),
     ],
 )
@@ -96,7 +96,7 @@ def test_mixed_precision(tmp_path: Path, amp: bool | None, kind: str | None, pre
         ({"training": {"sft": 3}}, 3, "'training.sft' is a section"),
         ({"hardware": "cpu"}, 2, "'hardware' is a section"),
         ({"training": {"early_stopping": {"patiense": 3}}}, 4, "patiense"),
-        ({"monitoring": {"wandb": {"projekt": "a"}}}, 4, "Did you mean 'project'?"),
+        ({"monitoring": {"wandb": {"projekt": "a"}}}, 4, "Did you mean 'tracking.wandb.project'?"),
         ({"model": {"d_model": 64}}, 3, "preset in a file"),
         ({"training": {"amp": True}, "precision": "bf16"}, 3, "given twice"),
         ({"steps": 3, "training": {"total_steps": 3}}, 4, "given twice, as 'steps' and as 'training.total_steps'"),

@@ -186,7 +186,7 @@ def test_a_full_disk_while_saving_is_said_and_leaves_no_model(
     def full(*arguments: object, **options: object) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("lifelong.model.directory.save_file", full)
+    monkeypatch.setattr("lifelong.model.weights.save_file", full)
     with pytest.raises(LifelongError, match="No space left on device"):
         train([str(text_file)], tmp_path / "m", settings, tokenizer=tokenizer_dir)
     assert not (tmp_path / "m" / "model.safetensors").exists()

@@ -6,6 +6,7 @@ import os
 import re
 import sys
 from collections.abc import Sequence
+from itertools import pairwise
 
 from cyclopts import App, CycloptsError, Group
 
@@ -28,6 +29,7 @@ _VERBS: dict[Group, dict[str, tuple[str, str]]] = {
         "profiles": ("profiles:profiles", "Named settings of runs, and what they cost here."),
         "import": ("bring:bring", "Make a model directory of a GGUF file, or of a Hugging Face one."),
         "train": ("train:train", "Train a model on text, or train further what --out holds."),
+        "pipeline": ("pipeline:pipeline", "All stages in one command, each skipped when up to date."),
         "resume": ("resume:resume", "Go on exactly where an interrupted run stopped."),
     },
     _TEACH: {
@@ -70,7 +72,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command, and return its exit code: 0, 2 for what the user can put right, 130 after Ctrl-C."""
     try:
         build_app()(
-            list(sys.argv[1:] if arguments is None else arguments),
+            _forwarded(list(sys.argv[1:] if arguments is None else arguments)),
             exit_on_error=False,
             print_error=False,
             result_action="return_value",
@@ -89,6 +91,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except BrokenPipeError:  # `lifelong presets | head`: the reader has what it wanted
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     return 0
+
+
+def _forwarded(words: list[str]) -> list[str]:
+    """Return `pipeline ...` for `train --phase pipeline ...`, as other tools spell it; anything else as it is."""
+    rest = words[1:]
+    if words[:1] == ["train"] and ("--phase=pipeline" in rest or ("--phase", "pipeline") in pairwise(rest)):
+        joined = re.sub(r"(^|\0)--phase[=\0]pipeline(?=\0|$)", "", "\0".join(rest))
+        return ["pipeline", *filter(None, joined.split("\0"))]
+    return words
 
 
 def _fail(message: str, code: int) -> int:

@@ -94,7 +94,7 @@ def _flag(settings: type[Settings], path: str, field: FieldInfo) -> inspect.Para
     names = [path, *(short for short, target in synonyms.items() if target == path)]
     group, _, _ = path.rpartition(".")
     default = field.get_default(call_default_factory=True)
-    shown = "" if default in (None, "", ()) else f" [default: {_spell(default)}]"
+    shown = "" if default in (None, "", (), [], {}) else f" [default: {_spell(default)}]"
     parameter = Parameter(
         name=[f"--{name.replace('_', '-')}" for name in names],
         help=f"{field.description or ''}{shown}",
@@ -105,7 +105,9 @@ def _flag(settings: type[Settings], path: str, field: FieldInfo) -> inspect.Para
     annotated: Any = Annotated  # made at run time: nothing for a type checker to read
     kind: Any = field.annotation
     if "dict[" in str(kind):  # pairs, such as NAME=WEIGHT, that the settings read
-        kind, parameter = list[str], Parameter.combine(parameter, Parameter(consume_multiple=True))
+        kind = list[str]
+    if kind == list[str]:
+        parameter = Parameter.combine(parameter, Parameter(consume_multiple=True))
     annotation = annotated[kind | None, parameter]
     name = path.replace(".", "__")
     return inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=annotation)

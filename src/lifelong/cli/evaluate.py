@@ -13,6 +13,12 @@ if TYPE_CHECKING:
     from lifelong.evaluate.bits import Score
     from lifelong.text import Document
 
+_FIGURES = {
+    "hidden tokens": "A masked-language model: 15% of the tokens are hidden; figures are over these.",
+    "written text": "An encoder-decoder model: figures are over what it writes, the answers of conversations "
+    "and 15% of texts.",
+}
+
 
 @configurable(EvaluateSettings)
 def evaluate(
@@ -23,8 +29,15 @@ def evaluate(
     adapter: Adapter = "routed",
     as_json: AsJson = False,
 ) -> None:
-    """Measure a model on held-out text: of --data, or else of every domain that it was taught."""
-    from lifelong.evaluate.bits import score
+    """Measure a model on held-out text: of --data, or else of every domain that it was taught. Of a run: its best."""
+    show_scores(model, data, settings, adapter=adapter, as_json=as_json)
+
+
+def show_scores(
+    model: Path, data: list[str] | None, settings: EvaluateSettings, *, adapter: str = "routed", as_json: bool
+) -> None:
+    """Measure and print, as `evaluate` does."""
+    from lifelong.evaluate.bits import objective_of, score
     from lifelong.model.directory import find_model, load_model
     from lifelong.progress import task
 
@@ -42,7 +55,7 @@ def evaluate(
                 progress=shown,
             )
     total = _pool(list(scores.values()))
-    objective = "next token" if loaded.config.causal else "hidden tokens"
+    objective = objective_of(loaded)
     result: dict[str, Any] = {"split": settings.split, "objective": objective, **total.to_dict()}
     if not data:
         result["domains"] = {name: found.to_dict() for name, found in scores.items()}
@@ -54,8 +67,8 @@ def evaluate(
             rows += [_row(f"  {expert} alone", alone) for expert, alone in found.experts.items()]
         if len(scores) > 1:
             rows.append(_row("all", total))
-        if not loaded.config.causal:
-            print("A masked-language model: 15% of the tokens are hidden; figures are over these.")
+        if objective in _FIGURES:
+            print(_FIGURES[objective])
         print_table(["text", "bits/byte", "± s.e.", "loss", "perplexity", "accuracy", "tokens", "bytes"], rows)
 
     emit(result, as_json=as_json, show=show)

@@ -41,11 +41,13 @@ def generate(
         print("A prompt a line; an empty line or Ctrl-D ends.", file=sys.stderr)
         prompt = ask("> ") or None
     while prompt is not None:
+        # An encoder-decoder model writes a text of its own, which does not go on from the prompt.
+        shown = prompt if loaded.config.causal else ""
         if settings.num_samples == 1:
-            print(prompt, end="", flush=True)
+            print(shown, end="", flush=True)
             go_on(prompt, on_text=lambda piece: print(piece, end="", flush=True))
             print()
         else:
             for number, text in enumerate(go_on(prompt), start=1):
-                print(f"--- {number}\n{prompt}{text}")
+                print(f"--- {number}\n{shown}{text}")
         prompt = (ask("> ") or None) if interactive else None

@@ -62,7 +62,7 @@ def profiles(
             print(f"  {row['name']:<14}  {row['description']}{alias}")
         print(f"\nTime is an estimate: {precision} matrix products, {speed / 1e9:,.0f} GFLOP/s measured just now, and")
         print("the operations per token of each shape at half of that speed; / M: for each million tokens trained.")
-        print("`lifelong train` runs one stage of a pipeline at a time.")
+        print("`lifelong pipeline --profile NAME` runs all stages of a pipeline, `lifelong train` one of them.")
 
     emit(found, as_json=as_json, show=show)
 

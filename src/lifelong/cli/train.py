@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import Annotated
 
@@ -41,11 +42,35 @@ def train(
         Path | None,
         Parameter(help="Where the model's ONNX export lies, to be told when it is stale (default: OUT/onnx)."),
     ] = None,
+    eval_only: Annotated[
+        bool,
+        Parameter(
+            negative=(), show_default=False, help="Train nothing: measure --resume, or else --out, on the test split."
+        ),
+    ] = False,
+    resume: Annotated[Path | None, Parameter(help="With --eval-only: the run or checkpoint to measure.")] = None,
     settings: TrainSettings,
     dry_run: DryRun = False,
     as_json: AsJson = False,
 ) -> None:
     """Train a model on text; a model that --out holds already is trained further."""
+    from lifelong.train.following import follow, follows
+
+    if follows():
+        sys.exit(follow())
+    if eval_only:
+        from lifelong.cli.evaluate import show_scores
+        from lifelong.settings.prepare import EvaluateSettings
+
+        measured = EvaluateSettings(split="test", device=settings.device, sequence_length=settings.sequence_length)
+        show_scores(resume or out, data, measured, as_json=as_json)
+        return
+    if resume is not None:
+        from lifelong.errors import LifelongError
+
+        raise LifelongError(
+            "going on with an interrupted run is a verb of its own", where="--resume", fix=f"lifelong resume {resume}"
+        )
     from lifelong.train.run import train as run
 
     result = run(

@@ -114,7 +114,8 @@ def score(
     it), over the bytes of the contents. Documents in which nothing counts are left out.
 
     A model with several experts answers as :mod:`lifelong.evaluate.routing` says. A bidirectional one is measured on
-    hidden tokens: see :func:`lifelong.evaluate.masked.masked_score`.
+    hidden tokens: see :func:`lifelong.evaluate.masked.masked_score`; an encoder-decoder model on what it has to write:
+    see :func:`lifelong.evaluate.seq2seq.written_score`.
 
     Args:
         model: the model; its training mode is restored afterwards.
@@ -135,8 +136,11 @@ def score(
     length = min(sequence_length or LONGEST_DEFAULT, model.config.max_seq_len)
     if not model.config.causal:
         from lifelong.evaluate.masked import masked_score
+        from lifelong.evaluate.seq2seq import written_score
+        from lifelong.model.seq2seq import EncoderDecoderModel
 
-        return masked_score(
+        measure = written_score if isinstance(model, EncoderDecoderModel) else masked_score
+        return measure(
             model,
             tokenizer,
             documents,
@@ -178,6 +182,15 @@ def score_of(sums: Sequence[Tally], sizes: Sequence[int]) -> Score:
         correct=sum(item.correct for item in sums),
         documents=tuple((item.nats, size) for item, size in zip(sums, sizes, strict=True)),
     )
+
+
+def objective_of(model: LanguageModel) -> str:
+    """Return what `score` measures: ``next token``, ``hidden tokens`` or ``written text``."""
+    from lifelong.model.seq2seq import EncoderDecoderModel
+
+    if isinstance(model, EncoderDecoderModel):
+        return "written text"
+    return "next token" if model.config.causal else "hidden tokens"
 
 
 def chosen_documents(documents: Sequence[Document], max_bytes: int | None) -> list[tuple[Document, int]]:

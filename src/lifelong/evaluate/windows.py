@@ -41,7 +41,8 @@ class Tally:
 class Window:
     """What a model reads of sequence number ``owner`` at once, and the label of every position.
 
-    ``start`` is the place of the first input in the sequence.
+    ``start`` is the place of the first input in the sequence. Of an encoder-decoder model the labels are what it has to
+    write, as many as there are.
     """
 
     owner: int
@@ -111,7 +112,8 @@ def read_windows(
             width = len(batch[0].inputs)
             padding = [width - len(window.inputs) for window in batch]
             inputs = [window.inputs + [0] * pad for window, pad in zip(batch, padding, strict=True)]
-            labels = [window.labels + [IGNORED] * pad for window, pad in zip(batch, padding, strict=True)]
+            wide = max(len(window.labels) for window in batch)
+            labels = [window.labels + [IGNORED] * (wide - len(window.labels)) for window in batch]
             # Where tokens look to the right, too, padding is a segment of its own.
             apart = not model.config.causal and any(padding)
             segments = [[0] * (width - pad) + [-1] * pad for pad in padding] if apart else None
@@ -122,7 +124,7 @@ def read_windows(
             )
             # Double precision, on the CPU: sums go over thousands of tokens, and some accelerators have no float64.
             for window, loss, hit in zip(batch, losses.cpu().double(), correct.cpu(), strict=True):
-                size = len(window.inputs)
+                size = len(window.labels)
                 yield window, loss[:size], hit[:size]
             if progress is not None:
                 progress(done, len(batches))

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from lifelong.errors import LifelongError
 from lifelong.generate.engine import generate, note_to_stderr
+from lifelong.model.seq2seq import EncoderDecoderModel
 
 if TYPE_CHECKING:
     from lifelong.model.base import LanguageModel
@@ -29,7 +30,8 @@ class ChatSession:
     def __init__(
         self, model: LanguageModel, tokenizer: Tokenizer, system: str | None = DEFAULT_SYSTEM, **sampling: Any
     ) -> None:
-        model.config.require_causal("hold a conversation")
+        if not isinstance(model, EncoderDecoderModel) or model.config.prompts != "chat":
+            model.config.require_causal("hold a conversation")
         self.model, self.tokenizer, self.system = model, tokenizer, system
         self.sampling = {"max_tokens": min(DEFAULT_MAX_TOKENS, model.config.max_seq_len // 2), **sampling}
         self._note: Callable[[str], None] = self.sampling.pop("on_note", note_to_stderr)

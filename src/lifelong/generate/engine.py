@@ -13,6 +13,7 @@ from lifelong.generate.inference import inference
 from lifelong.generate.reading import Reader
 from lifelong.generate.sampling import check_sampling, sample_next
 from lifelong.generate.stream import TextStream
+from lifelong.model.seq2seq import EncoderDecoderModel
 
 if TYPE_CHECKING:
     from lifelong.model.base import LanguageModel
@@ -46,6 +47,9 @@ def generate(
     ids are taken as they are. A sample ends at the end-of-text token, at one of ``stop_ids`` (neither is part of the
     text), or after ``max_tokens``. The same seed gives the same text.
 
+    An encoder-decoder model reads the prompt as its training would have it (`EncoderDecoderConfig.prompts`), and writes
+    a text of its own: an answer, or what fills the gap behind the prompt.
+
     A prompt longer than the context less ``max_tokens`` is cut at the front, and ``on_note`` says so.
 
     Args:
@@ -67,16 +71,20 @@ def generate(
         LifelongError: the model is bidirectional, a setting is out of range, or ``max_tokens`` leaves no room for a
             prompt.
     """
-    model.config.require_causal("write text")
+    writer = model if isinstance(model, EncoderDecoderModel) else None
+    if writer is None:
+        model.config.require_causal("write text")
     check_sampling(temperature=temperature, top_k=top_k, top_p=top_p)
     if num_samples < 1 or max_tokens < 0:
         raise LifelongError(f"cannot write {num_samples} samples of {max_tokens} tokens")
     if on_text is not None and num_samples != 1:
         raise ValueError("on_text follows one sample; num_samples must be 1")
-    ids = _fit(model, _prompt_ids(tokenizer, prompt), max_tokens, on_note)
+    if isinstance(prompt, str):
+        prompt = writer.prompt_ids(tokenizer, prompt) if writer else [tokenizer.eos_id, *tokenizer.encode(prompt)]
+    ids = _fit(model, list(prompt) or [tokenizer.eos_id], 0 if writer else max_tokens, on_note)
     streams = [TextStream(tokenizer, on_text) for _ in range(num_samples)]
     running = list(range(num_samples))  # rows of the batch that have not ended
-    ends = {tokenizer.eos_id, *stop_ids}
+    ends = {tokenizer.eos_id, *stop_ids, *([tokenizer.end_of_turn_id] if writer else [])}
     generator = torch.Generator().manual_seed(seed) if seed is not None else None
     with inference(model) as device, Reader(model, num_samples, len(ids) + max_tokens) as reader:
         inputs = torch.tensor([ids] * num_samples, device=device)
@@ -94,12 +102,6 @@ def generate(
                 break
             inputs = chosen.unsqueeze(1)
     return [stream.finish() for stream in streams]
-
-
-def _prompt_ids(tokenizer: Tokenizer, prompt: str | list[int]) -> list[int]:
-    if isinstance(prompt, str):
-        return [tokenizer.eos_id, *tokenizer.encode(prompt)]
-    return list(prompt) or [tokenizer.eos_id]
 
 
 def _fit(model: LanguageModel, ids: list[int], max_tokens: int, on_note: Callable[[str], None]) -> list[int]:

@@ -15,12 +15,13 @@ from typing import Protocol, cast
 import torch
 import torch.nn.functional as F
 from safetensors import safe_open
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from lifelong.errors import LifelongError
 from lifelong.files import read_json, write_json
 from lifelong.model.base import LanguageModel
+from lifelong.model.weights import save_tensors
 
 WEIGHTS, CONFIG = "adapter_model.safetensors", "adapter_config.json"
 _PREFIX = "base_model.model."
@@ -144,13 +145,17 @@ def rescale_adapter(model: LanguageModel, scale: float) -> None:
         layer.adapter.scale = scale
 
 
-def merge_adapter(model: LanguageModel) -> None:
-    """Fold the attached adapter into the weights and take it off."""
+def merge_adapter(model: LanguageModel) -> bool:
+    """Fold the attached adapter into the weights and take it off; returns whether there was one."""
+    found = False
     with torch.no_grad():
         for _, layer in adapted_layers(model):
             if isinstance(layer.adapter, LowRank):
                 layer.weight.add_(layer.adapter.delta())
-    detach_adapter(model)
+                found = True
+    if found:
+        detach_adapter(model)
+    return found
 
 
 def adapter_state(model: LanguageModel) -> dict[str, Tensor]:
@@ -192,7 +197,7 @@ def save_adapter(model: LanguageModel, config: AdapterConfig, out: Path) -> None
     out.mkdir(parents=True, exist_ok=True)
     # PEFT warns about keys it does not know in its configuration, so the fingerprint travels with the weights.
     facts = {"format": "pt", "base_fingerprint": config.base_fingerprint}
-    save_file(adapter_state(model), out / WEIGHTS, metadata=facts)
+    save_tensors(adapter_state(model), out / WEIGHTS, metadata=facts)
     targets = sorted({name.rsplit(".", 1)[-1] for name, _ in adapted_layers(model)})
     write_json(
         out / CONFIG,

@@ -20,6 +20,11 @@ class Shape(Protocol):
         ...
 
     @property
+    def dropout(self) -> float:
+        """The share of activations left out while training, where it is ours to say."""
+        ...
+
+    @property
     def max_seq_len(self) -> int:
         """The most tokens that it reads."""
         ...
@@ -76,6 +81,12 @@ class LanguageModel(nn.Module, ABC):
     @abstractmethod
     def tied_names(self) -> frozenset[str]:
         """Names in the state dict that are other names' tensors, and are not written."""
+
+    def set_dropout(self, share: float) -> None:
+        """Leave out another share of the activations while training."""
+        for module in self.modules():
+            if isinstance(module, nn.Dropout):
+                module.p = share
 
     @abstractmethod
     def hidden(self, input_ids: Tensor, *, segment_ids: Tensor | None = None) -> Tensor:

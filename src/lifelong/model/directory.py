@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
-from safetensors.torch import save_file
 
 from lifelong.device import pick_device
 from lifelong.errors import LifelongError
@@ -18,11 +17,13 @@ from lifelong.model.encoder import build_model
 from lifelong.model.experts import BASE, ROUTED, load_experts
 from lifelong.model.foreign import ForeignConfig, describe, load_foreign, new_foreign
 from lifelong.model.huggingface import from_huggingface, is_ours, to_huggingface
+from lifelong.model.seq2seq import MODEL_TYPE, EncoderDecoderModel, load_encoder_decoder, new_network
 from lifelong.model.store import HOME, ModelStore
-from lifelong.model.weights import TORCH_WEIGHTS, WEIGHTS, open_weights
+from lifelong.model.weights import TORCH_WEIGHTS, WEIGHTS, open_weights, save_tensors
 from lifelong.settings.model import ModelConfig
 from lifelong.tokens.base import Tokenizer
 from lifelong.tokens.loading import load_tokenizer
+from lifelong.tokens.spans import new_sentinels
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -52,7 +53,7 @@ def fingerprint(model: LanguageModel) -> str:
 def write_model_files(model: LanguageModel, tokenizer: Tokenizer, out: Path) -> None:
     """Write `config.json`, `model.safetensors` and the tokenizer's files into ``out``.
 
-    A causal model has a `generation_config.json`, too.
+    A model that writes has a `generation_config.json`, too.
     """
     out.mkdir(parents=True, exist_ok=True)
     special = {
@@ -73,8 +74,11 @@ def write_model_files(model: LanguageModel, tokenizer: Tokenizer, out: Path) -> 
                 "top_p": 0.9,
             },
         )
-    save_file(model_weights(model), out / WEIGHTS, metadata={"format": "pt"})
-    tokenizer.write_files(out, mask_id=model.config.mask_token_id)
+    if isinstance(model, EncoderDecoderModel):
+        write_json(out / GENERATION, model.config.generation(tokenizer))
+    save_tensors(model_weights(model), out / WEIGHTS, metadata={"format": "pt"})
+    behind = new_sentinels(tokenizer) if isinstance(model, EncoderDecoderModel) else ()
+    tokenizer.write_files(out, mask_id=model.config.mask_token_id, behind=behind)
 
 
 def _config_of(model: LanguageModel, special: dict[str, int]) -> dict[str, Any]:
@@ -94,7 +98,7 @@ def is_model_directory(path: Path | str) -> bool:
 def find_model(path: Path) -> Path:
     """Return the directory with weights that ``path`` stands for: a model directory, a checkpoint, or a run.
 
-    Of a run it is the best, then the final model, then the newest checkpoint.
+    Of a run it is the best, then the final model, then the newest checkpoint; of a `Trainer` its best.
 
     Raises:
         LifelongError: there is none; names the file that lacks.
@@ -104,6 +108,7 @@ def find_model(path: Path) -> Path:
     for candidate in (
         path,
         path / "best",
+        path / "best_model",
         path / "final",
         *sorted((path / "checkpoints").glob("step-*"), reverse=True),
     ):
@@ -120,6 +125,8 @@ def read_config(path: Path) -> ModelConfig | ForeignConfig:
         LifelongError: there is no class that computes it.
     """
     raw, where = read_json(path / CONFIG), str(path / CONFIG)
+    if raw.get("model_type") == MODEL_TYPE:
+        return EncoderDecoderModel(raw, new_network(raw, where=where)).config
     return from_huggingface(raw, where=where) if is_ours(raw) else describe(new_foreign(raw, where=where), raw)
 
 
@@ -130,6 +137,8 @@ def read_model(path: Path) -> tuple[LanguageModel, list[str]]:
         LifelongError: a file is missing or damaged, or there is no class that computes the model.
     """
     raw, where = read_json(path / CONFIG), str(path / CONFIG)
+    if raw.get("model_type") == MODEL_TYPE:
+        return load_encoder_decoder(path, raw)
     if not is_ours(raw):
         return load_foreign(path, raw)
     model = build_model(from_huggingface(raw, where=where))

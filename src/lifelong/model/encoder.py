@@ -5,12 +5,15 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from torch import Tensor
+import torch
+from torch import Tensor, nn
 
 from lifelong.errors import LifelongError
 from lifelong.model.transformer import Transformer
 from lifelong.settings.load import validate
 from lifelong.settings.model import ModelConfig
+from lifelong.tokens.base import Tokenizer
+from lifelong.tokens.masking import find_mask
 
 
 class EncoderOnlyModel(Transformer):
@@ -64,6 +67,44 @@ class EncoderOnlyModel(Transformer):
         """Return the logits (batch, time, vocabulary) of the token that belongs in each place; see `forward`."""
         logits: Tensor = self.lm_head(self(input_ids, attention_mask))
         return logits
+
+
+def give_mask_token(model: Transformer, tokenizer: Tokenizer) -> str | None:
+    """Give a bidirectional model that has no mask token one, in place.
+
+    Its id is the tokenizer's own, or the one behind the tokenizer's last; where the embedding has no row for it, it
+    gets one, the mean of the others.
+
+    Returns:
+        what was done, in a sentence; None where nothing was.
+
+    Raises:
+        LifelongError: the tokenizer has no place for a mask token, or more tokens than the model.
+    """
+    config = model.config
+    if config.causal or config.mask_token_id is not None:
+        return None
+    mask = find_mask(tokenizer)
+    if mask > config.vocab_size:
+        raise LifelongError(
+            f"the tokenizer has {tokenizer.vocab_size} tokens, the model only {config.vocab_size}",
+            fix='Make the model with "vocab_size": tokenizer.vocab_size.',
+        )
+    said = f"The model had no mask token: it is number {mask} now"
+    if mask == config.vocab_size:
+        with torch.no_grad():
+            model.model.embed_tokens = nn.Embedding.from_pretrained(_with_row(model.model.embed_tokens.weight), False)
+            weight = model.model.embed_tokens.weight
+            model.lm_head.weight = weight if config.tie_embeddings else nn.Parameter(_with_row(model.lm_head.weight))
+        model.lm_head.out_features = mask + 1
+        said += ", behind the others; the embedding got a row for it"
+    size = max(config.vocab_size, mask + 1)
+    model.config = config.model_copy(update={"vocab_size": size, "mask_token_id": mask})
+    return f"{said}."
+
+
+def _with_row(table: Tensor) -> Tensor:
+    return torch.cat([table, table.mean(dim=0, keepdim=True)])
 
 
 def build_model(config: ModelConfig) -> Transformer:

@@ -40,6 +40,7 @@ class ForeignConfig:
     attention_width: int
     causal: bool = True
     mask_token_id: int | None = None
+    dropout: float = 0.0  # the network's own configuration says
 
     def require_causal(self, doing: str) -> None:
         """Nothing to raise: a model that looks ahead is not loaded."""
@@ -291,7 +292,7 @@ def new_foreign(raw: dict[str, Any], *, where: str = "config.json") -> Any:
         raise LifelongError(
             "the weights are quantised, and cannot be trained", where=where, fix="Get the model as it was before."
         )
-    with _quiet():
+    with quiet():
         try:
             own = {key: value for key, value in raw.items() if key != "model_type"}
             config = transformers.AutoConfig.for_model(str(kind), **own)
@@ -317,8 +318,17 @@ def load_foreign(place: Path, raw: dict[str, Any]) -> tuple[ForeignModel, list[s
     Raises:
         LifelongError: as `new_foreign`; or weights are missing, damaged or of another shape.
     """
-    empty = new_foreign(raw, where=str(place / "config.json"))
-    with open_weights(place) as file, _quiet():
+    network, notes = load_network(place, new_foreign(raw, where=str(place / "config.json")))
+    return ForeignModel(network, raw), notes
+
+
+def load_network(place: Path, empty: Any) -> tuple[Any, list[str]]:
+    """Return a network like ``empty`` with the weights in a directory, and what of their file was not used.
+
+    Raises:
+        LifelongError: weights are missing, damaged or of another shape.
+    """
+    with open_weights(place) as file, quiet():
         state = {name: file.tensor(name).float() for name in sorted(file.names)}
         try:
             network, report = type(empty).from_pretrained(
@@ -338,11 +348,11 @@ def load_foreign(place: Path, raw: dict[str, Any]) -> tuple[ForeignModel, list[s
             raise LifelongError(f"weight {missing[0]} is missing ({len(missing)} in all)", where=file.where)
     extra = sorted(report["unexpected_keys"])
     notes = [f"{len(extra)} tensors of the file have no place in the model, first {extra[0]}"] if extra else []
-    return ForeignModel(network, raw), notes
+    return network, notes
 
 
 @contextlib.contextmanager
-def _quiet() -> Iterator[None]:
+def quiet() -> Iterator[None]:
     """Keep transformers' remarks and progress bars off the screen."""
     from transformers.utils import logging
 

@@ -8,13 +8,16 @@ Shape letters: B batch, T time, C d_model, Q query heads, K key-value heads, D h
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from lifelong.model.base import LanguageModel
+from lifelong.settings.load import validate
 from lifelong.settings.model import ModelConfig
 
 
@@ -161,18 +164,34 @@ class Backbone(nn.Module):
 
 
 class Transformer(LanguageModel):
-    """The language model: token ids in, logits out."""
+    """The language model: token ids in, logits out.
+
+    Args:
+        config: the shape, or a mapping of its names.
+
+    Raises:
+        LifelongError: a name or a value of the mapping does not fit.
+    """
 
     config: ModelConfig
 
-    def __init__(self, config: ModelConfig) -> None:
+    def __init__(self, config: ModelConfig | Mapping[str, Any]) -> None:
         super().__init__()
+        if not isinstance(config, ModelConfig):
+            config = validate(ModelConfig, config)
         self.config = config
         self.model = Backbone(config)
         self.lm_head = nn.Linear(config.d_model, config.vocab_size, bias=False)
         if config.tie_embeddings:
             self.lm_head.weight = self.model.embed_tokens.weight
         self._initialise()
+
+    def set_dropout(self, share: float) -> None:
+        """Leave out another share of the activations while training; a model directory does not hold it."""
+        self.config = self.config.model_copy(update={"dropout": share})
+        for block in self.model.layers:
+            assert isinstance(block, Block)
+            block.dropout = share
 
     @torch.no_grad()
     def _initialise(self) -> None:

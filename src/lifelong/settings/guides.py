@@ -19,7 +19,12 @@ PHASES = ("pretrain", "sft", "mlm")
 
 # Section, then the key in it: our setting. Keys of `training` may also stand outside of any section.
 _NAMES: Mapping[str, Mapping[str, str]] = {
-    "model": {"preset": "preset", "max_seq_len": "sequence_length", "max_length": "sequence_length"},
+    "model": {
+        "preset": "preset",
+        "dropout": "dropout",
+        "max_seq_len": "sequence_length",
+        "max_length": "sequence_length",
+    },
     "training": {
         "num_epochs": "epochs",
         "total_steps": "steps",
@@ -29,26 +34,26 @@ _NAMES: Mapping[str, Mapping[str, str]] = {
         "max_length": "sequence_length",
         "use_mixed_precision": "amp",
     },
-    "monitoring": {},
+    "monitoring": {"wandb": "tracking.wandb", "trackio": "tracking.trackio"},
     "evaluation": {},
-    "hardware": {"device": "device", "threads": "threads", "compile": "compile", "use_mixed_precision": "amp"},
+    "hardware": {
+        "device": "device",
+        "threads": "threads",
+        "compile": "compile",
+        "use_mixed_precision": "amp",
+        "distributed": "distributed.enabled",
+        "gpu_ids": "distributed.gpu_ids",
+        "backend": "distributed.backend",
+    },
     "data": {},
 }
 # Sections whose other keys are our own: below this name, or (training) anywhere.
 _OURS = {"training": "", "evaluation": "evaluation.", "data": "data."}
 # Accepted, and said where it is asked for: what has no effect here yet, why that is, and the keys of the group, if any.
 _NOT_BUILT: Mapping[str, tuple[str, tuple[str, ...]]] = {
-    "model.dropout": ("models are trained without dropout", ()),
     "monitoring.tensorboard": ("measures go to the run's metrics.jsonl", ("enabled", "log_dir")),
-    "monitoring.wandb": (
-        "measures go to the run's metrics.jsonl",
-        ("enabled", "project", "entity", "name", "run_name", "tags", "mode"),
-    ),
     "monitoring.plots": ("no pictures are drawn", ("enabled",)),
     "monitoring.log_every": ("every step is logged", ()),
-    "hardware.distributed": ("one process trains, on one device", ()),
-    "hardware.gpu_ids": ("one process trains, on one device", ()),
-    "hardware.backend": ("one process trains, on one device", ()),
 }
 # Groups there whose `enabled` is one switch of ours, where we have it.
 _SWITCHES = {"monitoring.tensorboard": "tracking.tensorboard", "monitoring.plots": "tracking.plots"}
@@ -60,7 +65,7 @@ _OF_PHASE = {
     "data.val_sft_source": ("sft", "data.validation"),
 }
 _PIPELINE = ("pretrain_config_path", "sft_config_path")
-_TYPES = {"bf16": "bf16", "bfloat16": "bf16", "fp32": "fp32", "float32": "fp32", "fp16": "auto", "float16": "auto"}
+_TYPES = {"bf16": "bf16", "bfloat16": "bf16", "fp32": "fp32", "float32": "fp32", "fp16": "fp16", "float16": "fp16"}
 
 
 @dataclass
@@ -111,7 +116,7 @@ def translate(cls: type[Settings], source: SettingsFile, phase: str) -> tuple[Se
             raise LifelongError(
                 f"'{key}' names the settings of one stage of a pipeline; this verb trains one stage",
                 where=source.where(key),
-                fix=f"Run one stage with --config {value}.",
+                fix=f"Run one stage with --config {value}, or all: lifelong pipeline --config {source.path} --out DIR",
             )
         if key in _NAMES:
             if not isinstance(value, Mapping | None):
@@ -154,7 +159,9 @@ def _section(reading: _Reading, section: str, values: Mapping[Any, Any]) -> None
         elif section == "training":
             _training(reading, given, key, value)
         elif key in _NAMES[section]:
-            reading.take(given, _NAMES[section][key], value)
+            # `wandb: true` is as good as `wandb: {enabled: true}`.
+            inner = ".enabled" if section == "monitoring" and isinstance(value, bool) else ""
+            reading.take(given, _NAMES[section][key] + inner, value)
         elif section in _OURS:
             reading.take(given, _OURS[section] + key, value)
         else:
@@ -211,11 +218,6 @@ def _precision(reading: _Reading) -> None:
             where=reading.source.where(_dotted(reading.given["amp_dtype"])),
         )
     precision = "fp32" if on is False else _TYPES.get(str(kind), "auto")
-    if on is not False and str(kind) in ("fp16", "float16"):
-        reading.note(
-            reading.given["amp_dtype"],
-            "is not built yet: the products are in bf16 where that is faster here, else in fp32",
-        )
     reading.take(key, "precision", precision)
 
 

@@ -52,6 +52,10 @@ class ModelConfig(Settings):
             return values
         values = {_ALIASES.get(key, key): value for key, value in values.items()}
         kind = values.pop("model_type", None)
+        if kind in ("transformer", "encoder_decoder"):
+            raise ValueError(
+                f"model_type '{kind}' is an encoder-decoder model, which EncoderDecoderModel(config) makes"
+            )
         if kind is not None:
             values.setdefault("causal", kind != "encoder_only")
         values.setdefault("qk_norm", bool(values.get("causal", True)))

@@ -15,6 +15,7 @@ from lifelong.settings.base import Settings
 from lifelong.settings.guides import implied_phase, translate
 from lifelong.settings.keys import canonical, walk
 from lifelong.settings.load import SettingsFile, load_settings, read_settings_file
+from lifelong.settings.model import ModelConfig
 from lifelong.settings.presets import load_preset
 from lifelong.settings.train import TrainSettings
 
@@ -97,14 +98,15 @@ def load_train_settings(config: Path | str | None = None, overrides: Mapping[str
     return _merge(profile, source, given)
 
 
-def cost(settings: TrainSettings, flops_per_second: float) -> Cost:
+def cost(settings: TrainSettings, flops_per_second: float, config: ModelConfig | None = None) -> Cost:
     """Estimate what a run takes: `ModelConfig.flops_per_token` at half the speed of a matrix product.
 
     Args:
-        settings: of the run; a new model of its preset, with the preset's reference vocabulary.
+        settings: of the run.
         flops_per_second: of a matrix product on the machine in question.
+        config: of the model (default: a new one of the preset, with the preset's reference vocabulary).
     """
-    config = load_preset(settings.preset).config()
+    config = config or load_preset(settings.preset).config()
     length = min(settings.sequence_length or config.max_seq_len, config.max_seq_len)
     per_token = config.flops_per_token(length) / (_EFFICIENCY * flops_per_second)
     rows = settings.batch_size * settings.gradient_accumulation_steps
@@ -119,7 +121,8 @@ def _merge(
         first, *later = profile.stages
         raise LifelongError(
             f"profile '{profile.name}' is a pipeline of {', then '.join(profile.stages)}; `train` runs one of them",
-            fix=f"Run `lifelong train --profile {first}`, then `--profile {' '.join(later)}` on the same --out.",
+            fix=f"Run all of it: `lifelong pipeline --profile {profile.name} --out DIR`. Or `lifelong train --profile "
+            f"{first}`, then `--profile {' '.join(later)}` on the same --out.",
         )
     own = profile.values.get("phase") if profile is not None else None
     said = source.values.get("phase") if source is not None else None

@@ -7,9 +7,10 @@ from typing import Annotated, Any, ClassVar, Literal
 from pydantic import BeforeValidator, Field
 
 from lifelong.settings.base import Settings
+from lifelong.settings.distributed import DistributedSettings
 from lifelong.settings.keys import FolderName, NamedSettings
 from lifelong.settings.mixing import MixSettings
-from lifelong.settings.watching import EarlyStoppingSettings, SamplesSettings, TrackingSettings
+from lifelong.settings.watching import EarlyStoppingSettings, HealthSettings, SamplesSettings, TrackingSettings
 
 
 def _switch(value: Any) -> Any:
@@ -17,7 +18,7 @@ def _switch(value: Any) -> Any:
     return {True: "on", False: "off"}.get(value, value) if isinstance(value, bool) else value
 
 
-Precision = Literal["auto", "bf16", "fp32"]
+Precision = Literal["auto", "bf16", "fp16", "fp32"]
 Switch = Annotated[Literal["auto", "on", "off"], BeforeValidator(_switch)]
 
 
@@ -77,6 +78,9 @@ class CheckpointSettings(Settings):
     """How often the run is saved."""
 
     every_minutes: float = Field(default=10.0, gt=0, description="Minutes between checkpoints.")
+    every_steps: int | None = Field(
+        default=None, gt=0, description="Steps between checkpoints, beside those by time (default: by time alone)."
+    )
     keep: int = Field(default=2, ge=1, description="Checkpoints kept; older ones are removed.")
     keep_epochs: int = Field(
         default=10, ge=0, description="Models of single epochs kept (`epoch_N/`), the newest; 0: none are written."
@@ -97,6 +101,7 @@ class TrainSettings(NamedSettings):
         "min_lr": "schedule.min_lr",
         "lr_scheduler": "schedule.kind",
         "cache_dir": "data.cache_dir",
+        "nproc": "distributed.nproc",
         "mix": "data.mix",
         "data.mix_pretrain": "data.mix",
         "data.val_pretrain_source": "data.validation",
@@ -109,10 +114,11 @@ class TrainSettings(NamedSettings):
         default=None, description="Named settings, beneath those of the file: a name of `lifelong profiles`."
     )
     preset: str = Field(default="tiny", description="Shape of a new model: a name of `lifelong presets`, or a file.")
-    phase: Literal["pretrain", "sft", "mlm"] = Field(
+    phase: Literal["pretrain", "sft", "mlm", "seq2seq"] = Field(
         default="pretrain",
         description="pretrain: all of the text; sft: the assistant's turns of conversations; "
-        "mlm: hidden tokens, with a model that reads in both directions.",
+        "mlm: hidden tokens, with a model that reads in both directions; seq2seq: an encoder-decoder model writes the "
+        "answers of conversations, or the gaps of text.",
     )
     domain: FolderName | None = Field(default=None, description="Name of this body of knowledge.")
     epochs: float | None = Field(default=None, gt=0, description="Passes over the text (default: 10).")
@@ -122,6 +128,9 @@ class TrainSettings(NamedSettings):
     gradient_accumulation_steps: int = Field(default=1, gt=0, description="Forward passes in one optimizer step.")
     sequence_length: int | None = Field(default=None, gt=0, description="Tokens in a row (default: the model's).")
     replay: float = Field(default=0.0, ge=0, lt=1, description="Share of rows drawn from earlier text.")
+    dropout: float | None = Field(
+        default=None, ge=0, lt=1, description="Share of activations left out while training (default: the preset's)."
+    )
     seed: int = Field(default=0, ge=0, description="Seed of weights, data order and dropout.")
     device: str = Field(default="auto", description="auto, cpu, cuda, cuda:1, mps.")
     precision: Precision = Field(default="auto", description="Type of matrix products; weights are always fp32.")
@@ -131,6 +140,8 @@ class TrainSettings(NamedSettings):
     optimizer: OptimizerSettings = Field(default_factory=OptimizerSettings)
     schedule: ScheduleSettings = Field(default_factory=ScheduleSettings)
     evaluation: EvaluationSettings = Field(default_factory=EvaluationSettings)
+    distributed: DistributedSettings = Field(default_factory=DistributedSettings)
     checkpoint: CheckpointSettings = Field(default_factory=CheckpointSettings)
     early_stopping: EarlyStoppingSettings = Field(default_factory=EarlyStoppingSettings)
+    health: HealthSettings = Field(default_factory=HealthSettings)
     tracking: TrackingSettings = Field(default_factory=TrackingSettings)

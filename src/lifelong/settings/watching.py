@@ -35,6 +35,22 @@ class EarlyStoppingSettings(Settings):
         return 5 if self.patience is None else self.patience
 
 
+class HealthSettings(Settings):
+    """Which steps are left out, and when a run goes back to its last good checkpoint."""
+
+    spikes: bool = Field(
+        default=True,
+        description="Leave out steps whose loss jumps far above its recent course (NaN: always).",
+    )
+    spike_score: float = Field(
+        default=12.0, gt=0, description="Robust standard deviations above the recent median that make a spike."
+    )
+    window: int = Field(default=100, ge=2, description="Recent steps that a loss is compared with.")
+    patience: int = Field(
+        default=3, ge=1, description="Bad steps in a row, after which a run goes back to its last good checkpoint."
+    )
+
+
 class SamplesSettings(Settings):
     """Texts that the model writes at every measure."""
 
@@ -58,10 +74,33 @@ class SamplesSettings(Settings):
         return self.model_dump(exclude={"enabled", "prompts"})
 
 
+class WandbSettings(Settings):
+    """Weights & Biases: nothing leaves this machine unless ``mode`` is ``online``."""
+
+    enabled: bool = Field(default=False, description="Log to Weights & Biases.")
+    project: str = Field(default="lifelong", description="Its project.")
+    entity: str | None = Field(default=None, description="Its user or team.")
+    name: str | None = Field(default=None, description="The run's name there (default: model and run).")
+    tags: tuple[str, ...] = Field(default=(), description="Its tags.")
+    mode: Literal["offline", "online"] = Field(
+        default="offline", description="offline: into the run's folder, for `wandb sync`; online: sent at once."
+    )
+
+
+class TrackioSettings(Settings):
+    """Trackio: a dashboard on this machine (`trackio show`)."""
+
+    enabled: bool = Field(default=False, description="Log to trackio.")
+    project: str = Field(default="lifelong", description="Its project.")
+    name: str | None = Field(default=None, description="The run's name there (default: model and run).")
+
+
 class TrackingSettings(Settings):
     """What a run leaves to look at, beside its metrics and its log."""
 
     tensorboard: bool | None = Field(
         default=None, description="Write TensorBoard's event files (default: where it is installed)."
     )
+    wandb: WandbSettings = Field(default_factory=WandbSettings)
+    trackio: TrackioSettings = Field(default_factory=TrackioSettings)
     plots: bool = Field(default=True, description="Draw loss, perplexity and learning rate when the run has ended.")

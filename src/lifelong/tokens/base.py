@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from tokenizers import AddedToken
 from tokenizers import Tokenizer as Library
 
 from lifelong.errors import LifelongError
@@ -72,6 +73,7 @@ class Tokenizer:
         # The rows that embeddings need: a vocabulary made elsewhere may have holes.
         self._size = 1 + max(library.get_vocab(with_added_tokens=True).values())
         self.__dict__.pop("_words", None)
+        self.__dict__.pop("marks", None)
         spelled = self._encode(list(self.special.spellings))
         self._typed = tuple(
             token
@@ -249,6 +251,12 @@ class Tokenizer:
         """Ids of all special tokens."""
         return {self._id(token) for token in self.special.spellings}
 
+    @cached_property
+    def marks(self) -> frozenset[int]:
+        """Ids of all special tokens: the five, and any others of a vocabulary made elsewhere."""
+        added: dict[int, AddedToken] = self.library.get_added_tokens_decoder()
+        return frozenset(self.special_ids | {number for number, token in added.items() if token.special})
+
     @property
     def fingerprint(self) -> str:
         """SHA-256 of ``tokenizer.json``: equal where, and only where, ids mean the same."""
@@ -277,13 +285,16 @@ class Tokenizer:
         with atomic_directory(path, KIND, fingerprint=self.fingerprint, vocab_size=self.vocab_size) as folder:
             self.write_files(folder)
 
-    def write_files(self, folder: Path, *, mask_id: int | None = None) -> None:
+    def write_files(self, folder: Path, *, mask_id: int | None = None, behind: Sequence[str] = ()) -> None:
         """Write ``tokenizer.json`` and ``tokenizer_config.json`` into a directory that holds other files too.
 
-        ``mask_id`` is the id of a model's mask token: transformers adds one that the vocabulary lacks behind it.
+        ``mask_id`` is the id of a model's mask token: transformers adds one that the vocabulary lacks behind it, and
+        so it does with the special tokens ``behind``, in their order.
         """
         write_bytes(folder / JSON, self.data)
-        own = {} if mask_id is None else {"mask_token": self.library.id_to_token(mask_id) or MASK}
+        own: dict[str, Any] = {} if mask_id is None else {"mask_token": self.library.id_to_token(mask_id) or MASK}
+        if behind:
+            own["additional_special_tokens"] = list(behind)
         config = json.dumps({**self.config(), **own}, indent=2, ensure_ascii=False) + "\n"
         write_bytes(folder / CONFIG, config.encode("utf-8"))
 

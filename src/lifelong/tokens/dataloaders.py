@@ -30,6 +30,7 @@ class TextBatches:
         seed: of the orders.
 
     Attributes:
+        tokenizer: the tokenizer.
         epoch: how often it was iterated over; set it to start elsewhere.
 
     Raises:
@@ -51,7 +52,7 @@ class TextBatches:
         if min(batch_size, max_length) < 1:
             raise LifelongError(f"batch_size {batch_size} and max_length {max_length} must be positive")
         self.batch_size, self.shuffle, self.seed, self.epoch = batch_size, shuffle, seed, 0
-        self.pad_id = tokenizer.pad_id
+        self.tokenizer, self.pad_id = tokenizer, tokenizer.pad_id
         encoded = [[*ids, tokenizer.eos_id] for ids in tokenizer.encode_batch(list(texts))]
         self.rows = [ids[at : at + max_length] for ids in encoded for at in range(0, len(ids), max_length)]
 

@@ -15,7 +15,7 @@ import numpy.typing as npt
 
 from lifelong.errors import LifelongError
 from lifelong.tokens.rows import ChatSource, RowSource, WindowSource
-from lifelong.tokens.shards import Ids
+from lifelong.tokens.shards import Ids, TokenCache
 
 if TYPE_CHECKING:
     import torch
@@ -136,6 +136,11 @@ class Loader:
         """
         first, stop = (part * self.batch_size // world for part in (rank, rank + 1))
         return self.rows(step * self.batch_size + first, stop - first)
+
+    def documents(self, index: int) -> tuple[TokenCache, list[int]]:
+        """Return the cache that a global sample is cut from, and the numbers of its documents there."""
+        which, rows = self._locate(index, 1)
+        return self.sources[int(which[0])].documents(int(rows[0]))
 
     def _locate(self, start: int, count: int) -> tuple[Ids, Ids]:
         """Return the sources and their rows of ``count`` samples from ``start`` on."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 
 from lifelong.tokens.base import Tokenizer
 from lifelong.tokens.words import byte_names
@@ -37,3 +38,17 @@ def piece_bytes(tokenizer: Tokenizer, token: int) -> int:
     if "\ufffd" in text:  # a part of a character: every sign of a byte-level name is a byte
         return len(name)
     return len((name.replace("▁", " ") if name.startswith("▁") else text).encode("utf-8"))
+
+
+def spelled_bytes(tokenizer: Tokenizer, labels: Iterable[int], known: dict[int, int]) -> int:
+    """Return the UTF-8 bytes that tokens spell within a text: special ones, and those that are none, spell nothing.
+
+    ``known`` keeps what was found, for the next call.
+    """
+    total = 0
+    for label in labels:
+        if label not in known:
+            is_text = 0 <= label < tokenizer.vocab_size and label not in tokenizer.marks
+            known[label] = piece_bytes(tokenizer, label) if is_text else 0
+        total += known[label]
+    return total

@@ -9,12 +9,13 @@ from lifelong.errors import LifelongError
 from lifelong.text.memory import ReplayMemory
 from lifelong.tokens.base import Tokenizer
 from lifelong.tokens.building import build_cache
+from lifelong.tokens.pairs import PairSource
 from lifelong.tokens.rows import ChatSource, RowSource, WindowSource
 from lifelong.tokens.shards import open_cache
 
 
 def replay_sources(
-    memory: ReplayMemory, tokenizer: Tokenizer, folder: Path, sequence_length: int, share: float
+    memory: ReplayMemory, tokenizer: Tokenizer, folder: Path, sequence_length: int, share: float, *, pairs: bool = False
 ) -> list[tuple[RowSource, float]]:
     """Return one source per remembered domain and weight, which together have ``share`` of the rows.
 
@@ -23,6 +24,7 @@ def replay_sources(
 
     Args:
         folder: where the token caches are kept; those already there are used again.
+        pairs: conversations become prompts and answers, for an encoder-decoder model.
     """
     found: list[list[tuple[RowSource, float]]] = []
     for domain, examples in memory.examples.items():
@@ -33,7 +35,8 @@ def replay_sources(
             mine = [example for example in examples if example.weight == weight]
             cache = open_cache(place, tokenizer) if place.exists() else build_cache(mine, tokenizer, place)
             try:
-                source: RowSource = (ChatSource if cache.has_mask else WindowSource)(cache, sequence_length)
+                chat = PairSource if pairs else ChatSource
+                source: RowSource = (chat if cache.has_mask else WindowSource)(cache, sequence_length)
             except LifelongError as error:
                 progress.note(f"note: text of domain '{domain}' is not replayed: {error.what}")
                 continue

@@ -45,6 +45,10 @@ class RowSource(Protocol):
         """Return ids, labels and segment ids (or None), each (rows, time) int64."""
         ...
 
+    def documents(self, row: int) -> tuple[TokenCache, list[int]]:
+        """Return the cache that a row is cut from, and the numbers of its documents, in the row's order."""
+        ...
+
 
 class WindowSource:
     """Windows of ``sequence_length + 1`` tokens at a stride of ``sequence_length``: each token is a label once.
@@ -99,6 +103,21 @@ class WindowSource:
             self._fill(starts, mask, self.cache.read_mask_into)
             labels[~mask[:, 1:]] = IGNORE
         return windows[:, :-1].copy(), labels, None
+
+    def documents(self, row: int) -> tuple[TokenCache, list[int]]:
+        """Return the cache, and the numbers of the documents in a row."""
+        start = min(row * self.sequence_length, self.cache.tokens - 1 - self.sequence_length)
+        stop = start + self.sequence_length + 1
+        found: list[int] = []
+        first = int(np.searchsorted(self._places, start, side="right")) - 1
+        for piece in range(first, int(np.searchsorted(self._places, stop - 1, side="right"))):
+            begin, place = int(self._begins[piece]), int(self._places[piece])
+            end = int(self._places[piece + 1]) if piece + 1 < len(self._places) else self.cache.tokens
+            low, high = begin + max(0, start - place), begin + min(stop, end) - place
+            numbers = np.searchsorted(self.cache.starts, [max(low, 1), high - 1], side="right") - 1
+            # The end-of-text before all documents belongs to none.
+            found += range(int(numbers[0]), int(numbers[1]) + 1) if high > 1 else []
+        return self.cache, found
 
     def _fill(self, starts: Ids, out: npt.NDArray[Any], read_into: Callable[[int, npt.NDArray[Any]], None]) -> None:
         # Slices, not one index of all positions: a copy of a slice runs at the speed of memory.
@@ -187,3 +206,8 @@ class ChatSource:
                 labels[row, here] = np.where(self.cache.read_mask(begin + 1, begin + length + 1), tokens[1:], IGNORE)
                 at += length
         return ids, labels, segments
+
+    def documents(self, row: int) -> tuple[TokenCache, list[int]]:
+        """Return the cache, and the numbers of the conversations in a row."""
+        begins = self._begins[self._firsts[row] : self._firsts[row + 1]]
+        return self.cache, (np.searchsorted(self.cache.starts, begins, side="right") - 1).tolist()

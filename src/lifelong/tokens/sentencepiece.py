@@ -203,9 +203,9 @@ class SentencePieceTokenizer(Tokenizer):
             token * len(list(group)) if token else self._processor.decode(list(group)) for token, group in groups
         )
 
-    def write_files(self, folder: Path, *, mask_id: int | None = None) -> None:
+    def write_files(self, folder: Path, *, mask_id: int | None = None, behind: Sequence[str] = ()) -> None:
         """Write ``tokenizer.json``, ``tokenizer_config.json`` and ``spm.model``."""
-        super().write_files(folder, mask_id=mask_id)
+        super().write_files(folder, mask_id=mask_id, behind=behind)
         write_bytes(folder / MODEL, self._spm)
 
     def config(self) -> dict[str, Any]:

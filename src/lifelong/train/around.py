@@ -11,12 +11,15 @@ from typing import Any
 
 from lifelong import progress
 from lifelong.evaluate.bits import Score
-from lifelong.train.board import Board, open_board
+from lifelong.train.board import Board, open_boards
 from lifelong.train.founding import Beside, write_whole_model
 from lifelong.train.job import Job
 from lifelong.train.keeper import Keeper
+from lifelong.train.meter import Meter
+from lifelong.train.objectives import Objective
 from lifelong.train.planning import steps_of
 from lifelong.train.samples import Sampler
+from lifelong.train.suspects import find_suspects
 from lifelong.train.watch import Watch
 
 
@@ -32,7 +35,10 @@ class Around:
     epoch_ends: dict[int, int] = field(default_factory=dict)
     measure_epochs: bool = False
     sampler: Sampler | None = None
-    board: Board | None = None
+    boards: list[Board] = field(default_factory=list)
+    meter: Meter | None = None
+    # Returns the rows of a step with the highest loss, and the text that they are made of.
+    suspects: Callable[[int, Objective], list[dict[str, Any]]] = lambda step, objective: []
 
     def epochs_at(self, step: int) -> float:
         """Return how many passes over the text a step ends."""
@@ -50,7 +56,10 @@ class Around:
     def after_step(self, row: dict[str, Any]) -> None:
         """Take a step, before anything is measured: the models of epochs are saved first."""
         row["epoch"] = round(self.epochs_at(row["step"]), 4)
-        self.watch.step(row["loss"], row["tokens"])
+        if self.meter is not None:
+            row.update(self.meter.read(row["tokens_per_second"]))
+        if "skipped" not in row:
+            self.watch.step(row["loss"], row["tokens"])
         if (number := self.epoch_ends.get(row["step"])) is not None:
             self.keeper.epoch(number, row["step"])
 
@@ -64,14 +73,14 @@ class Around:
             row["best"] = True
         if self.sampler is not None:
             for prompt, number, text in self.sampler.write(step):
-                if self.board is not None:
-                    self.board.sample(step, prompt, text, number)
+                for board in self.boards:
+                    board.sample(step, prompt, text, number)
         progress.record(_line(row))
 
     def logged(self, row: dict[str, Any]) -> None:
         """Take a row that is in the metrics now."""
-        if self.board is not None:
-            self.board.row(row)
+        for board in self.boards:
+            board.row(row)
 
 
 def _line(row: dict[str, Any]) -> str:
@@ -105,7 +114,7 @@ def around(job: Job, write_model: Callable[[Path], None], steps: int, *, start: 
     sampler, samples = None, settings.evaluation.generation
     if samples.on:
         sampler = Sampler(job.run.samples_file, job.model, job.tokenizer, samples, seed=settings.seed)
-    board = open_board(job.run.path / "tensorboard", settings.tracking.tensorboard, start)
+    boards = open_boards(job.run.path, title, settings.tracking, start, settings.model_dump(mode="json"))
     try:
         yield Around(
             rows_per_step=rows,
@@ -115,8 +124,10 @@ def around(job: Job, write_model: Callable[[Path], None], steps: int, *, start: 
             epoch_ends=ends,
             measure_epochs=settings.early_stopping.on and settings.evaluation.every_steps is None,
             sampler=sampler,
-            board=board,
+            boards=boards,
+            meter=Meter.of(job),
+            suspects=lambda step, objective: find_suspects(job, step, objective),
         )
     finally:
-        if board is not None:
+        for board in boards:
             board.close()

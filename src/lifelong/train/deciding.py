@@ -8,13 +8,14 @@ import torch
 
 from lifelong import progress
 from lifelong.train.job import Job
+from lifelong.train.meter import ceiling
 from lifelong.train.optim import learning_rate
 from lifelong.train.planning import (
     check_around,
-    compile_blocks,
     measure_every,
     measure_step,
     measures_in,
+    rate_notes,
     schedule_notes,
     steps_in,
     steps_of,
@@ -39,31 +40,42 @@ def decide(job: Job, data: list[str]) -> tuple[int, dict[str, Any]]:
         steps = steps_of(settings.epochs, job.epoch_rows, rows)
     measures = measures_in(steps * seconds, per_measure)
     check_around(settings, has_gate=bool(len(job.corpus.gate)))
-    compiled = compile_blocks(job.model, settings.compile, steps * seconds)
+    compiled = job.world.compile(job.model, settings.compile, steps * seconds)
     epochs = steps * rows / job.epoch_rows
     mixture = job.mix(steps)
     for line in [*mixture.lines(), *(f"note: {warning}" for warning in mixture.warnings)] if mixture else []:
         progress.note(line)
-    for line in schedule_notes(settings.schedule, steps, learning_rate(settings.optimizer)):
+    peak = learning_rate(settings.optimizer)
+    for line in [*schedule_notes(settings.schedule, steps, peak), *rate_notes(job.model, peak, steps)]:
         progress.note(f"note: {line}")
+    if job.precision == "fp16" and job.model.device.type == "cpu":
+        progress.note("note: fp16 is for GPUs that lack bf16; a CPU emulates it, slower than fp32")
     config = job.model.config
     progress.note(
         f"{config.parameters:,} parameters, {steps} steps of {rows} x {loader.sequence_length} tokens "
         f"({epochs:.2f} epochs), about {steps * seconds / 60:.1f} minutes; "
-        f"{'bf16' if job.bf16 else 'fp32'}, compile {compiled}"
+        f"{job.precision}, compile {compiled}"
     )
+    if job.world.size > 1:
+        share = {"ddp": "each with the whole model", "fsdp": "with the model in shards"}
+        progress.note(
+            f"{job.world.size} processes, {share[settings.distributed.strategy]} and {torch.get_num_threads()} "
+            f"thread(s) each; together they take the {rows} rows of a step"
+        )
     facts = {
         "status": "running",
         "data": data,
         "steps": steps,
         "epochs": epochs,
         "device": str(job.model.device),
-        "precision": "bf16" if job.bf16 else "fp32",
+        "precision": job.precision,
         "compile": compiled,
         "threads": torch.get_num_threads(),
+        "processes": job.world.size,
         "step_seconds_estimate": seconds,
         "measure_every": measure_every(settings, steps, measures),
         "parameters": config.parameters,
+        "matmul_flops": ceiling(job),
         "learning_rate": learning_rate(settings.optimizer),
         "bytes_per_token": job.bytes_per_token,
         "mixture": mixture.to_dict() if mixture else None,

@@ -15,8 +15,9 @@ from lifelong.model.weights import TORCH_WEIGHTS, WEIGHTS
 from lifelong.train.folder import RUNS, RunFolder
 
 ONNX = "onnx"
+PIPELINE = "pipeline"  # where a pipeline keeps its tokenizer, its caches and its notes
 # What a run itself makes; an export beside the model stays where it is.
-_OURS = (RUNS, HOME, ONNX)
+_OURS = (RUNS, HOME, ONNX, PIPELINE)
 _TOKENIZERS = ("tokenizer.json", "tokenizer_config.json", "spm.model", "tokenizer.model", "vocab.*", "merges.txt")
 _PARTS = (CONFIG, "*.safetensors", "*.safetensors.index.json", "pytorch_model*.bin", "*.onnx", *_TOKENIZERS)
 _BESIDE = (

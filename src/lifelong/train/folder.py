@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from lifelong.errors import LifelongError
-from lifelong.files import read_json, write_json, write_text
+from lifelong.files import disk_error, read_json, write_json, write_text
 from lifelong.settings.base import Settings
 
 RUNS = "runs"
@@ -71,9 +71,12 @@ class RunFolder:
         write_json(self.path / "run.json", {**before, **facts})
 
     def log(self, row: dict[str, Any]) -> None:
-        """Append one line to ``metrics.jsonl``."""
-        with self.metrics_file.open("a", encoding="utf-8") as handle:
-            handle.write(json.dumps(row) + "\n")
+        """Append one line to ``metrics.jsonl``; raises LifelongError where the disk refuses."""
+        try:
+            with self.metrics_file.open("a", encoding="utf-8") as handle:
+                handle.write(json.dumps(row) + "\n")
+        except OSError as error:
+            raise disk_error(error, self.metrics_file) from error
 
     def metrics(self) -> list[dict[str, Any]]:
         """Return all measured rows; a half-written last line is left out."""

@@ -12,21 +12,24 @@ _PROCESS_BYTES = 250_000_000  # Python and torch by themselves
 def forecast(job: Job, steps: int) -> list[str]:
     """Return lines on the tokens and the memory of a run, and its resolved settings."""
     settings, length = job.settings, job.loader.sequence_length
-    tokens = steps * settings.batch_size * settings.gradient_accumulation_steps * length
+    rows, processes = settings.batch_size * settings.gradient_accumulation_steps, job.world.size
+    tokens = steps * rows * length
     config = job.model.config
     if isinstance(config, ModelConfig):
         memory = train_memory_bytes(
             config,
-            settings.batch_size,
+            min(settings.batch_size, -(-rows // processes)),
             length,
             optimizer=settings.optimizer.name,
-            precision="bf16" if job.bf16 else "fp32",
+            precision=job.precision,
         )
         takes = f"about {(memory + _PROCESS_BYTES) / 1e9:.1f} GB of memory with Python and torch"
     else:  # what the layers of another family keep is not known: weights, gradients and two moments are
         takes = f"more than {(16 * config.parameters + _PROCESS_BYTES) / 1e9:.1f} GB of memory"
+    each = f" in each of {processes} processes" if processes > 1 else ""
+    each += ", less where the model is in shards" if settings.distributed.strategy == "fsdp" and processes > 1 else ""
     return [
-        f"{tokens:,} tokens at most; {takes}",
+        f"{tokens:,} tokens at most; {takes}{each}",
         "resolved settings:",
         *(f"  {line}" for line in settings.as_yaml().splitlines()),
     ]

@@ -130,6 +130,14 @@ def write_whole_model(
     _stage_card(place, title, model, beside.origin, beside.domains, "train")
 
 
+def write_model_alone(place: Path, model: LanguageModel, tokenizer: Tokenizer, origin: Origin, title: str) -> None:
+    """Write a model directory without slices and memory: its weights, tokenizer, state and card."""
+    write_model_files(model, tokenizer, place)
+    domains = _domains(origin, None)
+    _stage_state(place, model, origin, domains, {}, None)
+    _stage_card(place, title, model, origin, domains, "train")
+
+
 def _domains(origin: Origin, domain: str | None) -> list[str]:
     known: list[str] = ModelStore.open(origin.past).state().get("domains", []) if origin.past else []
     return known if domain is None or domain in known else [*known, domain]

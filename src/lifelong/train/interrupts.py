@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import signal
 import threading
 from collections.abc import Iterator
@@ -17,7 +18,8 @@ class StopFlag:
 
     def handle(self, signum: int, frame: FrameType | None) -> None:
         """Take a signal."""
-        if self.requested:
+        # `torchrun` passes a Ctrl-C on to a process that the terminal has told already: that is no second one.
+        if self.requested and "TORCHELASTIC_RUN_ID" not in os.environ:
             raise KeyboardInterrupt
         self.requested = True
 

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
+
+from torch import nn
 
 from lifelong import progress
 from lifelong.evaluate.bits import Score, score
@@ -15,16 +18,23 @@ from lifelong.text.corpus import Corpus
 from lifelong.text.memory import ReplayMemory
 from lifelong.tokens.base import Tokenizer
 from lifelong.tokens.loader import Loader
-from lifelong.tokens.masking import Masking
 from lifelong.tokens.mixture import Mixture, NamedCache, plan_mixture
+from lifelong.tokens.pairs import PairSource
 from lifelong.tokens.replay import replay_sources
 from lifelong.tokens.rows import ChatSource, RowSource, WindowSource
+from lifelong.tokens.shards import Ids, TokenCache
+from lifelong.train.distributed import ALONE, World
 from lifelong.train.folder import RunFolder
 from lifelong.train.founding import MEMORY
+from lifelong.train.health import Health
 from lifelong.train.loop import Plan
-from lifelong.train.masked import masking_of
+from lifelong.train.masked import hiding_of
 from lifelong.train.optim import build_optimizers, learning_rate, schedule
+from lifelong.train.scaler import LossScaler
+from lifelong.train.seq2seq import text_share
 from lifelong.train.start import Origin
+
+Hide = Callable[[Ids, Ids], tuple[Ids, Ids]]
 
 
 @dataclass(frozen=True)
@@ -78,10 +88,16 @@ class Job:
     sources: list[RowSource]  # one for each cache
     replayed: list[tuple[RowSource, float]]
     loader: Loader
-    bf16: bool
+    precision: str  # of matrix products: bf16, fp16, fp32
     cached: bool  # the caches are the user's, not made of the run's own text
-    masking: Masking | None  # tokens are hidden from a bidirectional model
+    hide: Hide | None  # tokens are hidden from the model
     origin: Origin
+    world: World = ALONE  # the processes that train the model
+
+    @property
+    def bf16(self) -> bool:
+        """Whether matrix products are in bf16."""
+        return self.precision == "bf16"
 
     @property
     def domain(self) -> str:
@@ -93,7 +109,8 @@ class Job:
         """UTF-8 bytes that a trained token of the mixture stands for."""
         sized = [(item.weight / item.cache.tokens, item.cache.facts) for item in self.caches]
         trained = sum(weight * facts.trained_tokens for weight, facts in sized)
-        return sum(weight * facts.trained_bytes for weight, facts in sized) / trained if trained else 0.0
+        share = text_share(self.sources) if self.settings.phase == "seq2seq" else 1.0
+        return share * sum(weight * facts.trained_bytes for weight, facts in sized) / trained if trained else 0.0
 
     @property
     def epoch_rows(self) -> float:
@@ -119,23 +136,22 @@ class Job:
         limit = self.settings.data.max_epochs if self.cached else math.inf
         mixture = plan_mixture(sizes, weights, max(1, round(planned)), max_epochs=limit)
         self.caches = [replace(item, weight=mixture.shares[item.name]) for item in self.caches]
-        self.loader = _loader(self.settings, self.caches, self.sources, self.replayed, self.masking)
+        self.loader = _loader(self.settings, self.caches, self.sources, self.replayed, self.hide)
         return mixture
 
     def plan(self, total_steps: int = 0) -> Plan:
         """Return fresh optimizers and the schedule over ``total_steps``."""
-        optimizer = self.settings.optimizer
-        return Plan(
-            total_steps=total_steps,
-            optimizers=build_optimizers(self.model, optimizer, bf16=self.bf16),
-            rate=schedule(self.settings.schedule, total_steps, learning_rate(optimizer)),
-            accumulate=self.settings.gradient_accumulation_steps,
-            grad_clip=optimizer.grad_clip,
-            bf16=self.bf16,
-        )
+        shared = self.world.model
+        if shared is None:
+            return make_plan(self.settings, self.model, self.precision, total_steps)
+        self.world.tell("plan")
+        plan = make_plan(self.settings, shared.trained, self.precision, total_steps)
+        shared.adopt(plan)
+        return plan
 
     def measure(self) -> Score:
         """Return the model's score on the gate split."""
+        self.world.refresh()
         return score(
             self.model,
             self.tokenizer,
@@ -143,6 +159,21 @@ class Job:
             sequence_length=self.loader.sequence_length,
             max_bytes=self.settings.evaluation.max_bytes,
         )
+
+
+def make_plan(settings: TrainSettings, model: nn.Module, precision: str, total_steps: int = 0) -> Plan:
+    """Return fresh optimizers of a model's weights, and the schedule over ``total_steps``."""
+    optimizer = settings.optimizer
+    return Plan(
+        total_steps=total_steps,
+        optimizers=build_optimizers(model, optimizer, bf16=precision == "bf16"),
+        rate=schedule(settings.schedule, total_steps, learning_rate(optimizer)),
+        accumulate=settings.gradient_accumulation_steps,
+        grad_clip=optimizer.grad_clip,
+        bf16=precision == "bf16",
+        scaler=LossScaler() if precision == "fp16" else None,
+        health=Health(settings.health),
+    )
 
 
 def assemble(
@@ -158,26 +189,52 @@ def assemble(
 ) -> Job:
     """Bring together what is to be trained and the loader of its rows, replay mixed in where asked for."""
     length = min(settings.sequence_length or model.config.max_seq_len, model.config.max_seq_len)
-    kind = ChatSource if settings.phase == "sft" else WindowSource
+    pairs = settings.phase == "seq2seq"
     replayed = []
     if settings.replay:
         memory = ReplayMemory.load((origin.past or out) / MEMORY)
-        replayed = replay_sources(memory, tokenizer, run.path / "cache" / "replay", length, settings.replay)
+        replayed = replay_sources(
+            memory, tokenizer, run.path / "cache" / "replay", length, settings.replay, pairs=pairs
+        )
         if not replayed:
             progress.note("note: there is no replay memory yet, so nothing is replayed")
-    sources: list[RowSource] = [kind(item.cache, length) for item in caches]
+    sources: list[RowSource] = [_source(settings.phase, item.cache, length) for item in caches]
     for item, source in zip(caches, sources, strict=True):
         if isinstance(source, ChatSource) and source.truncated + source.skipped:
             progress.note(
                 f"note: of {item.cache.documents:,} conversations in '{item.name}', {source.truncated:,} are cut at "
                 f"{length} tokens, and {source.skipped:,} are left out, with no answer within them"
             )
-    masking = masking_of(model, tokenizer, settings)
-    loader = _loader(settings, caches, sources, replayed, masking)
-    bf16, cached = precision == "bf16", not caches[0].cache.path.is_relative_to(run.path)
+        if isinstance(source, PairSource) and source.truncated + source.skipped:
+            progress.note(
+                f"note: of {len(source):,} answers in '{item.name}', {source.truncated:,} or their prompts are cut at "
+                f"{length} tokens; {source.skipped:,} documents without an answer are left out"
+            )
+    hide = hiding_of(model, tokenizer, settings, [*sources, *(source for source, _ in replayed)])
+    loader = _loader(settings, caches, sources, replayed, hide)
+    cached = not caches[0].cache.path.is_relative_to(run.path)
     return Job(
-        out, run, settings, corpus, model, tokenizer, caches, sources, replayed, loader, bf16, cached, masking, origin
+        out,
+        run,
+        settings,
+        corpus,
+        model,
+        tokenizer,
+        caches,
+        sources,
+        replayed,
+        loader,
+        precision,
+        cached,
+        hide,
+        origin,
     )
+
+
+def _source(phase: str, cache: TokenCache, length: int) -> RowSource:
+    if phase == "seq2seq" and cache.has_mask:
+        return PairSource(cache, length)
+    return (ChatSource if phase == "sft" else WindowSource)(cache, length)
 
 
 def _loader(
@@ -185,11 +242,9 @@ def _loader(
     caches: list[NamedCache],
     sources: list[RowSource],
     replayed: list[tuple[RowSource, float]],
-    masking: Masking | None,
+    hide: Hide | None,
 ) -> Loader:
     share = 1.0 - sum(weight for _, weight in replayed)
     total = sum(item.weight for item in caches)
     mixed = [(source, share * item.weight / total) for item, source in zip(caches, sources, strict=True)]
-    return Loader(
-        [*mixed, *replayed], batch_size=settings.batch_size, seed=settings.seed, hide=masking.hide if masking else None
-    )
+    return Loader([*mixed, *replayed], batch_size=settings.batch_size, seed=settings.seed, hide=hide)

@@ -23,10 +23,12 @@ class Keeper:
         run: the run's folder.
         write: writes a model directory into an empty directory.
         keep_epochs: the newest epochs that are kept; 0 writes none.
+        best: the name of ``best/``.
     """
 
-    def __init__(self, run: Path, write: Callable[[Path], None], keep_epochs: int) -> None:
+    def __init__(self, run: Path, write: Callable[[Path], None], keep_epochs: int, *, best: str = BEST) -> None:
         self.run = run
+        self._best = run / best
         self._write = write
         self._keep = keep_epochs
         self._newest: tuple[int, Path] | None = None
@@ -43,7 +45,7 @@ class Keeper:
 
     def best(self, step: int) -> None:
         """Keep the weights as the best."""
-        self._save(self.run / BEST, step)
+        self._save(self._best, step)
 
     def latest(self, source: Path) -> None:
         """Let ``latest/`` be what ``source`` is."""
@@ -56,11 +58,11 @@ class Keeper:
 
     def whole_best(self, step: int) -> Path | None:
         """Return ``best/`` of ``step``, which is to be the final model; None, with a note, where it is damaged."""
-        if problem := check_manifest(self.run / BEST):
+        if problem := check_manifest(self._best):
             progress.note(f"the best weights are damaged ({problem}); going on with the last ones")
             return None
-        self._newest = step, self.run / BEST
-        return self.run / BEST
+        self._newest = step, self._best
+        return self._best
 
     def _save(self, path: Path, step: int) -> None:
         if self._newest is not None and self._newest[0] == step and self._newest[1].is_dir():

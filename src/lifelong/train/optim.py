@@ -54,6 +54,8 @@ class Muon(torch.optim.Optimizer):
         defaults["peak_momentum"] = momentum
         super().__init__(params, defaults)
         self.dtype = dtype
+        # How several processes share the work: (matrices, rows of a whole one, what to compute) to the result.
+        self.spread: Callable[[Tensor, int, Callable[[Tensor], Tensor]], Tensor] | None = None
 
     @torch.no_grad()
     def step(self, closure: Callable[[], float] | None = None) -> None:  # type: ignore[override]
@@ -67,19 +69,29 @@ class Muon(torch.optim.Optimizer):
                 self._step_shape(group, shape, parameters)
 
     def _step_shape(self, group: dict[str, Any], shape: torch.Size, parameters: list[Tensor]) -> None:
-        grads = [parameter.grad for parameter in parameters if parameter.grad is not None]
+        grads = [_here(parameter.grad) for parameter in parameters if parameter.grad is not None]
         buffers = []
         for parameter in parameters:
             state = self.state[parameter]
             if "momentum_buffer" not in state:
                 state["momentum_buffer"] = torch.zeros_like(parameter)
-            buffers.append(state["momentum_buffer"])
+            buffers.append(_here(state["momentum_buffer"]))
         torch._foreach_lerp_(buffers, grads, 1 - group["momentum"])
-        nesterov = torch._foreach_lerp(grads, buffers, group["momentum"])
-        updates = orthogonalise(torch.stack(list(nesterov)), self.dtype, group["ns_steps"])
-        rate = group["lr"]
-        torch._foreach_mul_(parameters, 1 - rate * group["weight_decay"])
-        torch._foreach_add_(parameters, list(updates.unbind(0)), alpha=-rate * 0.2 * math.sqrt(max(shape)))
+        nesterov = torch.stack(list(torch._foreach_lerp(grads, buffers, group["momentum"])))
+
+        def compute(matrices: Tensor) -> Tensor:
+            return orthogonalise(matrices, self.dtype, group["ns_steps"])
+
+        updates = compute(nesterov) if self.spread is None else self.spread(nesterov, shape[0], compute)
+        rate, weights = group["lr"], [_here(parameter) for parameter in parameters]
+        torch._foreach_mul_(weights, 1 - rate * group["weight_decay"])
+        torch._foreach_add_(weights, list(updates.unbind(0)), alpha=-rate * 0.2 * math.sqrt(max(shape)))
+
+
+def _here(value: Tensor) -> Tensor:
+    """Return the part of a tensor that this process holds: all of it, unless it is in shards."""
+    part: Tensor = value.to_local() if hasattr(value, "to_local") else value
+    return part
 
 
 def build_optimizers(

@@ -21,6 +21,7 @@ from lifelong.train.optim import warmup_steps
 COMPILE_PAYS_SECONDS = 600.0
 _PROBE_STEPS, _PROBE_SECONDS = 6, 4.0
 _MEASURES, _MEASURING = 10, 0.1
+_MOVED = 1e-4  # share of its size that a weight can move by in a run that teaches something
 
 
 def measure_step(model: LanguageModel, loader: Loader, make_plan: Callable[[], Plan]) -> float:
@@ -29,16 +30,29 @@ def measure_step(model: LanguageModel, loader: Loader, make_plan: Callable[[], P
     They change neither weights nor random state. The first, which allocates, does not count; of the others the
     median does.
     """
+    return statistics.median(_idle_steps(model, loader, make_plan(), _PROBE_STEPS + 1)[1:])
+
+
+def settle(model: LanguageModel, loader: Loader, make_plan: Callable[[], Plan]) -> None:
+    """Take a step at rate 0 with processes that go on with a run.
+
+    In its first step DDP learns the order in which gradients come, and adds them up in another order from then on: a
+    run that goes on must add them up as the run before, which had left its first step behind, too.
+    """
+    _idle_steps(model, loader, make_plan(), 1)
+
+
+def _idle_steps(model: LanguageModel, loader: Loader, plan: Plan, count: int) -> list[float]:
+    """Take up to ``count`` steps at rate 0, as many as a few seconds allow; returns the seconds of each."""
     random = torch.get_rng_state()
-    plan = make_plan()
-    plan.total_steps, plan.rate, plan.pull = _PROBE_STEPS + 1, lambda step: 0.0, None
+    plan.total_steps, plan.rate, plan.pull = count, lambda step: 0.0, None
     seconds: list[float] = []
     for step in train_steps(model, loader, plan):
         seconds.append(step.seconds)
         if len(seconds) > 2 and sum(seconds) > _PROBE_SECONDS:
             break
     torch.set_rng_state(random)
-    return statistics.median(seconds[1:])
+    return seconds
 
 
 def steps_in(minutes: float, step_seconds: float, overhead_seconds: float = 0.0) -> int:
@@ -107,6 +121,20 @@ def schedule_notes(settings: ScheduleSettings, total_steps: int, peak: float) ->
     elif settings.min_lr is not None and settings.min_lr > peak:
         notes.append(f"min_lr {settings.min_lr:g} is above the peak learning rate: the rate stays at {peak:g}")
     return notes
+
+
+def rate_notes(model: LanguageModel, peak: float, steps: int) -> list[str]:
+    """Return a word on a learning rate at which a run cannot teach anything, or nothing.
+
+    No step of AdamW or Muon moves weights by much more than the rate.
+    """
+    size = float(model.output_weight.detach().float().square().mean().sqrt())
+    if steps * peak > _MOVED * size:
+        return []
+    return [
+        f"a learning rate of {peak:g} teaches next to nothing: in {steps:,} steps no weight moves by more than "
+        f"about {steps * peak:.1g}, and weights are about {size:.2g}"
+    ]
 
 
 def compile_blocks(model: LanguageModel, choice: str, run_seconds: float) -> str:

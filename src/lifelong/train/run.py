@@ -40,11 +40,14 @@ from lifelong.train.interrupts import graceful_interrupts
 from lifelong.train.job import Job, TrainResult, assemble
 from lifelong.train.loop import Plan
 from lifelong.train.masked import check_phase, new_model
-from lifelong.train.planning import compile_blocks
+from lifelong.train.optim import warmup_steps
+from lifelong.train.planning import settle
 from lifelong.train.remembering import measure_domains, next_matrix
-from lifelong.train.start import Origin, open_start
+from lifelong.train.sameness import check_same, sweep, what_it_rests_on
+from lifelong.train.start import Origin, choose_dropout, open_start
+from lifelong.train.team import count_processes, env_processes, set_threads, team
 
-_LABELS = {"pretrain": "Pretraining", "sft": "Chat tuning", "mlm": "Masked tokens"}
+_LABELS = {"pretrain": "Pretraining", "sft": "Chat tuning", "mlm": "Masked tokens", "seq2seq": "Encoder-decoder"}
 
 
 def train(
@@ -81,10 +84,9 @@ def train(
     found = detect(out, base=base, fresh=fresh, onnx=onnx)
     caches = open_caches(data, settings)
     corpus = Corpus() if caches else _read(data, settings)
-    if settings.threads:
-        torch.set_num_threads(settings.threads)
+    processes, device = count_processes(settings, pick_device(settings.device))
+    set_threads(settings.threads, processes)
     torch.manual_seed(settings.seed)
-    device = pick_device(settings.device)
     for line in found.says:
         progress.note(line)
     start = open_start(
@@ -96,7 +98,8 @@ def train(
         new_model=lambda words: new_model(settings, words).to(device),
     )
     check_phase(start.model, settings.phase, str(out))
-    model, words, settings, origin = start.model, start.tokenizer, start.settings, start.origin
+    model, words, origin = start.model, start.tokenizer, start.origin
+    settings = choose_dropout(model, start.settings)
     with contextlib.ExitStack() as stack:
         if dry_run:
             place = Path(stack.enter_context(tempfile.TemporaryDirectory()))
@@ -113,21 +116,28 @@ def train(
             caches = cache_text(corpus.train, words, run.path / "cache")
         precision = pick_precision(device, settings.precision)
         job = assemble(out, run, settings, corpus, model, words, caches, precision, origin)
+        stack.enter_context(team(job, processes))
         steps, facts = decide(job, data)
         if dry_run:
             for line in forecast(job, steps):
                 progress.note(line)
             return TrainResult(out, run.path, model.config.parameters, steps, 0, 0.0, None, None, peak_memory_bytes())
-        run.record(**facts, start=origin.to_dict(), domains_before=measure_domains(job, before=True))
+        rests_on = what_it_rests_on(run, corpus, caches)
+        run.record(**facts, **rests_on, start=origin.to_dict(), domains_before=measure_domains(job, before=True))
         before = job.measure() if len(corpus.gate) else None
         return _drive(job, job.plan(steps), start=0, before=before)
 
 
-def resume(run: Path) -> TrainResult:
+def resume(run: Path, *, nproc: int | None = None) -> TrainResult:
     """Go on exactly where an interrupted run stopped.
 
+    Args:
+        run: the run's folder, or the model directory that it trains.
+        nproc: how many processes train together (default: as many as before). Under another number the batches are
+            the same, and losses differ by rounding.
+
     Raises:
-        LifelongError: the run has ended, or has no whole checkpoint.
+        LifelongError: the run has ended, or has no whole checkpoint; or its data or settings have changed.
     """
     folder = RunFolder.find(run)
     facts = folder.facts
@@ -136,14 +146,21 @@ def resume(run: Path) -> TrainResult:
             "this run has ended", where=str(folder.path), fix="`lifelong train` on the same --out trains further."
         )
     settings = load_settings(TrainSettings, folder.path / "resolved_settings.yaml")
-    checkpoint, passed = newest_checkpoint(folder.checkpoints)
-    for line in passed:
-        progress.note(line)
-    if checkpoint is None:
-        raise LifelongError("the run has no checkpoint to go on from", where=str(folder.path), fix="Train again.")
     out = folder.path.parent.parent
-    torch.set_num_threads(facts["threads"])
-    with writer_lock(out / HOME), progress.log_to(folder.log_file):
+    before = facts.get("processes", 1)
+    processes = env_processes() or nproc or before
+    if processes != before:
+        progress.note(f"{processes} processes go on with what {before} began: the same batches, other rounding.")
+    with contextlib.ExitStack() as stack:
+        stack.enter_context(writer_lock(out / HOME))
+        stack.enter_context(progress.log_to(folder.log_file))
+        sweep(folder)
+        checkpoint, passed = newest_checkpoint(folder.checkpoints)
+        for line in passed:
+            progress.note(line)
+        if checkpoint is None:
+            raise LifelongError("the run has no checkpoint to go on from", where=str(folder.path), fix="Train again.")
+        torch.set_num_threads(facts["threads"])
         model, words = load_model(checkpoint, device=facts["device"], adapter=None)
         caches = open_caches(facts["data"], settings)
         if caches:
@@ -151,14 +168,20 @@ def resume(run: Path) -> TrainResult:
         else:
             corpus = _read(facts["data"], settings)
             caches = reopen_text(folder.path / "cache", words)
+        check_same(folder, corpus, caches)
+        choose_dropout(model, settings)
         job = assemble(
             out, folder, settings, corpus, model, words, caches, facts["precision"], Origin(**facts["start"])
         )
         job.mix(facts["steps"])
+        stack.enter_context(team(job, processes))
         if facts["compile"].startswith("on"):
-            compile_blocks(model, "on", 0.0)
+            job.world.compile(model, "on", 0.0)
+        if job.world.size > 1:
+            settle(model, job.loader, job.plan)
         plan = job.plan(facts["steps"])
-        saved = restore(checkpoint, model, plan.optimizers)
+        saved = restore(checkpoint, model, plan.optimizers, job.world.model)
+        plan.restore(saved["plan"])
         step = saved["step"]
         folder.rewind(step)
         progress.note(f"Going on at step {step} of {facts['steps']}.")
@@ -187,7 +210,12 @@ def _drive(
     job: Job, plan: Plan, *, start: int, before: Score | None, watched: dict[str, Any] | None = None
 ) -> TrainResult:
     def write_model(place: Path) -> None:
+        job.world.refresh()
         write_model_files(job.model, job.tokenizer, place)
+
+    def go_back(checkpoint: Path) -> None:
+        load_weights(job.model, checkpoint)
+        restore(checkpoint, job.model, plan.optimizers, job.world.model, random=False)
 
     with graceful_interrupts() as stop, around(job, write_model, plan.total_steps, start=start) as beside:
         if watched is not None:
@@ -199,11 +227,15 @@ def _drive(
             measure=job.measure if len(job.corpus.gate) else None,
             measure_every=job.run.facts["measure_every"],
             write_model=write_model,
+            go_back=go_back,
             checkpoint_minutes=job.settings.checkpoint.every_minutes,
+            checkpoint_steps=job.settings.checkpoint.every_steps,
             keep=job.settings.checkpoint.keep,
+            warmup=warmup_steps(job.settings.schedule, plan.total_steps),
             around=beside,
         )
         seconds = drive.steps(job.model, job.loader, plan, stop, start=start)
+        job.world.refresh()
         after = _restore_best(job, beside, drive)
         beside.keeper.final(drive.ends_with)
         result = _finish(job, beside, drive.ended_at, seconds, before, after)

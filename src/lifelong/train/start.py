@@ -107,6 +107,18 @@ def open_start(
     return Start(model, words, settings, origin)
 
 
+def choose_dropout(model: LanguageModel, settings: TrainSettings) -> TrainSettings:
+    """Give a model the dropout of the settings, and return the settings with the one that it has.
+
+    A model directory does not hold it, so the settings of a run do.
+    """
+    if settings.dropout is not None:
+        model.set_dropout(settings.dropout)
+    elif model.config.dropout:
+        return settings.model_copy(update={"dropout": model.config.dropout})
+    return settings
+
+
 def choose_rate(optimizer: OptimizerSettings, origin: Origin) -> tuple[float, str]:
     """Return a run's peak learning rate and the reason for it.
 

@@ -61,6 +61,10 @@ class Watch:
         state.waited += 1
         return False
 
+    def wait_anew(self) -> None:
+        """Forget how long nothing became better; the best stays."""
+        self._state.waited = 0
+
     def state(self) -> dict[str, Any]:
         """Return plain values that `restore` takes."""
         return asdict(self._state)
