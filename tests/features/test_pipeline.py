@@ -466,7 +466,7 @@ def test_f44_settings_as_written_make_the_same_pipeline(
         (["--chat", "talk.jsonl"], "no model to tune"),
         (["--data", "nowhere"], "nowhere"),
         (["--data", "docs", "--pretrain", "steps"], "write it as KEY=VALUE"),
-        (["--base", "nowhere", "--data", "docs"], "no such base model"),
+        (["--base", "nowhere", "--data", "docs"], "no such directory here"),
         (["--cache-dir", "nowhere"], "there is nothing to train on"),
     ],
 )
