@@ -181,7 +181,7 @@ def test_f13_a_lesson_on_gpt2_is_kept_as_a_peft_adapter_and_undone(
     assert matrix["domains"][-1] == "new" and matrix["bpb"][-1][-1] < matrix["bpb"][0][-1]
     config = read_json(ours / "lifelong/adapters/new/adapter_config.json")
     assert config["fan_in_fan_out"] and set(config["target_modules"]) == {"c_attn", "c_proj", "c_fc"}
-    model, tokenizer = load_model(ours, device="cpu")
+    model, tokenizer = load_model(ours, device="cpu", adapter="new")
     ids = torch.tensor([tokenizer.encode("The yield expression")])
     with torch.no_grad():
         theirs = PeftModel.from_pretrained(stock(ours), ours / "lifelong/adapters/new").eval()(ids).logits
