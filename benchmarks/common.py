@@ -18,6 +18,7 @@ from rich.console import Console
 from rich.table import Table
 
 from lifelong.settings.model import ModelConfig
+from lifelong.settings.presets import load_preset
 
 if TYPE_CHECKING:
     from lifelong.text import Corpus
@@ -25,12 +26,15 @@ if TYPE_CHECKING:
 _LEFT_OUT = {"site-packages", "test", "tests", "idlelib", "lib2to3", "turtledemo", "pydoc_data", "encodings"}
 
 
-def add_shape(parser: argparse.ArgumentParser) -> None:
-    """Add the flags of a shape: by default 8 x 320 with full attention, 11.2M parameters.
+def parse_with_shape(parser: argparse.ArgumentParser) -> argparse.Namespace:
+    """Add the flags of a shape, and parse: by default 8 x 320 with full attention, 11.2M parameters.
 
     nanoGPT's model knows no grouped queries, and at this width SwiGLU's 8/3 rounds to 864: all models have the same
     depth, width and heads, and parameter counts within 0.1%.
     """
+    parser.add_argument(
+        "--preset", choices=("nano", "tiny", "gpt-small"), help="shape and vocabulary of this preset instead"
+    )
     parser.add_argument("--d-model", type=int, default=320)
     parser.add_argument("--layers", type=int, default=8)
     parser.add_argument("--heads", type=int, default=5)
@@ -41,6 +45,18 @@ def add_shape(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--nanogpt", type=Path, metavar="DIR", help="a checkout of nanoGPT (default: leave it out)")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the results here")
+    options = parser.parse_args()
+    if options.preset:
+        preset = load_preset(options.preset).config()
+        parser.set_defaults(
+            d_model=preset.d_model,
+            layers=preset.num_layers,
+            heads=preset.num_query_heads,
+            kv_heads=preset.num_kv_heads,
+            vocab=preset.vocab_size,
+        )
+        options = parser.parse_args()
+    return options
 
 
 def shape(options: argparse.Namespace, vocab: int | None = None, **overrides: Any) -> ModelConfig:
@@ -58,6 +74,8 @@ def shape(options: argparse.Namespace, vocab: int | None = None, **overrides: An
 
 class RandomRows:
     """A source of random tokens for the loader: only speed and memory are measured with it."""
+
+    importance = 1.0
 
     def __init__(self, vocab: int, length: int, rows: int = 4096) -> None:
         self.vocab, self.sequence_length, self.count = vocab, length, rows

@@ -56,7 +56,7 @@ def ours(name: str, config: ModelConfig, batch: int, bf16: bool, compiled: bool)
         loss.backward()
 
     flops = config.flops_per_token(config.max_seq_len)
-    return Contestant(name, count(model), flops, _then_clear(model, passes), lambda: (next(steps), None)[1])
+    return Contestant(name, count(model), flops, cleared(model, passes), lambda: (next(steps), None)[1])
 
 
 def plain(
@@ -83,19 +83,21 @@ def plain(
         optimizer.step()
         value.item()  # as a loop that shows its loss does, ours included
 
-    return Contestant(name, count(model), flops, _then_clear(model, lambda: loss().backward()), step)
+    return Contestant(name, count(model), flops, cleared(model, lambda: loss().backward()), step)
 
 
-def _then_clear(model: Any, passes: Callable[[], None]) -> Callable[[], None]:
+def cleared(model: Any, passes: Callable[[], None]) -> Callable[[], None]:
+    """Return ``passes`` leaving no gradients behind, which the step after would add to."""
+
     def run() -> None:
+        passes()
         for parameter in model.parameters():
             parameter.grad = None
-        passes()
 
     return run
 
 
-def llama(config: ModelConfig, batches: Batches, adamw: str) -> Contestant:
+def llama_model(config: ModelConfig) -> Any:
     """Return transformers' Llama of the same shape (attention is its default, SDPA; it has no QK-norm, so it does a
     little less).
     """
@@ -117,6 +119,12 @@ def llama(config: ModelConfig, batches: Batches, adamw: str) -> Contestant:
         )
     )
     model.train()
+    return model
+
+
+def llama(config: ModelConfig, batches: Batches, adamw: str) -> Contestant:
+    """Return transformers' Llama in a plain loop."""
+    model = llama_model(config)
     optimizer = torch.optim.AdamW(
         model.parameters(), lr=1e-3, weight_decay=0.1, fused=True if adamw == "fused" else None
     )

@@ -27,7 +27,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from common import add_shape, count, library_corpus, machine, print_table, shape, write_json
+from common import count, library_corpus, machine, parse_with_shape, print_table, shape, write_json
 from nanogpt import NanoGPT, nanogpt_model, nanogpt_optimizer
 from torch import nn
 
@@ -132,7 +132,6 @@ def plain_start(model: Transformer) -> None:
 def main() -> None:
     """Run the bar, the budgets and the ablation; print the table, write the JSON after every run."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    add_shape(parser)
     parser.add_argument("--bar-tokens", type=int, default=1_200_000, help="tokens that nanoGPT's recipe is given")
     parser.add_argument("--bar", type=float, metavar="BPB", help="bits per byte to reach, instead of running nanoGPT's")
     parser.add_argument("--nanogpt-warmup", type=int, default=100, help="its documented value")
@@ -146,7 +145,7 @@ def main() -> None:
     parser.add_argument("--corpus-bytes", type=int, default=20_000_000)
     parser.add_argument("--eval-bytes", type=int, default=300_000)
     parser.add_argument("--seed", type=int, default=0)
-    options = parser.parse_args()
+    options = parse_with_shape(parser)
     torch.set_num_threads(options.threads)
     with tempfile.TemporaryDirectory() as work:
         bench = Bench(options, Path(work))
