@@ -1,7 +1,7 @@
 """Other people's whole training loops among the contestants: transformers' Trainer and `litgpt pretrain`.
 
-Their loops own the run and cannot be asked for one step. Each runs in a thread of its own that stands still wherever
-it fetches a batch (`Turns`): from one fetch to the next is one whole step of its loop, with all that it does around.
+Their loops own the run and cannot be asked for one step. Each runs in a thread of its own that stands still once a
+step, always at the same place (`Turns`): from there to there is one whole step, with all that the loop does around it.
 """
 
 from __future__ import annotations
@@ -29,8 +29,7 @@ _FOR_EVER = 10**9
 class Turns:
     """A loop that is not ours, one step at a time.
 
-    ``run`` gets `pause`, which it must call wherever the loop fetches a batch. The first `step` begins where the
-    loop first fetched one: the constructor returns when everything is set up.
+    ``run`` gets a function that the loop must call once a step; the constructor returns where it first does.
     """
 
     def __init__(self, run: Callable[[Callable[[], None]], None]) -> None:
@@ -51,7 +50,7 @@ class Turns:
         self._wait()
 
     def step(self) -> None:
-        """Let the loop go on to its next fetch of a batch; what it raises is raised here."""
+        """Let the loop go on until it calls again; what it raises is raised here."""
         self._go.release()
         self._wait()
 
@@ -73,11 +72,12 @@ def missing(*packages: str) -> str:
 
 def hf_trainer(config: ModelConfig, batches: Batches, bf16: bool, adamw: str) -> Contestant:
     """Return `transformers.Trainer` on its Llama; logging, measuring, saving and reporting are off."""
-    from transformers import Trainer, TrainingArguments
+    from transformers import Trainer, TrainerCallback, TrainingArguments
 
     model = llama_model(config)
     rows = len(batches[0][0])
     data = [{"input_ids": ids[row], "labels": labels[row]} for ids, labels in batches for row in range(rows)]
+    data *= 100  # at the end of an epoch it sets up its loader anew, which is no part of a step
     arguments = TrainingArguments(
         output_dir=str(Path(tempfile.gettempdir()) / "training_speed"),  # nothing is written there
         per_device_train_batch_size=rows,
@@ -96,32 +96,37 @@ def hf_trainer(config: ModelConfig, batches: Batches, bf16: bool, adamw: str) ->
         disable_tqdm=True,
         remove_unused_columns=False,
     )
-    inputs = {"input_ids": batches[0][0], "labels": batches[0][1], "shift_labels": batches[0][1]}
     trainers: list[Any] = []
 
     def run(pause: Callable[[], None]) -> None:
-        def collate(taken: list[dict[str, Tensor]]) -> dict[str, Tensor]:
-            pause()
-            labels = torch.stack([row["labels"] for row in taken])
-            return {
-                "input_ids": torch.stack([row["input_ids"] for row in taken]),
-                "labels": labels,
-                "shift_labels": labels,
-            }
+        # Not where it fetches a batch: accelerate's loader is one batch ahead, and fetches two before the first step.
+        class Pausing(TrainerCallback):
+            def on_step_begin(self, *args: Any, **kwargs: Any) -> None:
+                pause()
 
-        trainers.append(Trainer(model=model, args=arguments, train_dataset=data, data_collator=collate))
+        trainers.append(
+            Trainer(model=model, args=arguments, train_dataset=data, data_collator=stack, callbacks=[Pausing()])
+        )
         trainers[0].train()
 
     turns = Turns(run)
     trainer = trainers[0]
     flops = config.model_copy(update={"qk_norm": False}).flops_per_token(config.max_seq_len)
 
+    ready = stack(data[:rows])
+
     def passes() -> None:
-        trainer.training_step(model, inputs, inputs["labels"].numel())
+        trainer.training_step(model, ready, ready["labels"].numel())
 
     return Contestant(
         f"transformers Trainer, {adamw} AdamW", model.num_parameters(), flops, cleared(model, passes), turns.step
     )
+
+
+def stack(rows: list[dict[str, Tensor]]) -> dict[str, Tensor]:
+    """Collate rows for transformers' Llama; ``shift_labels`` are shifted already, so all positions are trained on."""
+    labels = torch.stack([row["labels"] for row in rows])
+    return {"input_ids": torch.stack([row["input_ids"] for row in rows]), "labels": labels, "shift_labels": labels}
 
 
 def litgpt(config: ModelConfig, batches: Batches, bf16: bool) -> Contestant:
