@@ -1,6 +1,6 @@
 """Two processes against one, at equal global batch, each way as a user starts it: `lifelong train --nproc`.
 
-    python benchmarks/several.py [--steps 30] [--json several.json]
+    python benchmarks/several.py [--steps 16] [--json several.json]
 
 Two processes of one thread each share the rows of every step (DDP, and FSDP2), against one process with one thread and
 with two. Printed: tokens per second (median of the steps after the first five), what that is over one process with
@@ -62,8 +62,8 @@ def main() -> None:
     parser.add_argument("--layers", type=int, default=8)
     parser.add_argument("--heads", type=int, default=5)
     parser.add_argument("--length", type=int, default=256)
-    parser.add_argument("--batch", type=int, default=16, help="rows of a step, of all processes together")
-    parser.add_argument("--steps", type=int, default=30)
+    parser.add_argument("--batch", type=int, default=8, help="rows of a step, of all processes together")
+    parser.add_argument("--steps", type=int, default=16)
     parser.add_argument("--threads", type=int, default=2, help="of all processes together")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the results here")
     options = parser.parse_args()
