@@ -12,7 +12,9 @@ and are scored by `lifelong.evaluate.bits.score`.
 - Ours: the trainer's defaults (Muon 3e-3 and AdamW, zero-initialised o_proj and down_proj, wsd, 8 rows a step), a new
   run per budget, each with its own decay, from the shortest up. The first that is at the bar or below it counts.
 
-Times are wall seconds of training alone. --ablate takes the parts of the recipe away, one by one, at that budget.
+Times are wall seconds of training alone, compiling included. --ablate changes the parts of the recipe one by one at
+that budget (optimizer, embeddings' rate, start, schedule, compiling, precision where there is bf16), and then several.
+With `--bar BPB --budgets N` nanoGPT's run is left out.
 """
 
 from __future__ import annotations
@@ -23,6 +25,7 @@ import statistics
 import tempfile
 import time
 from collections.abc import Callable
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -43,6 +46,34 @@ from lifelong.train.planning import compile_blocks
 NANOGPT = OptimizerSettings(name="adamw", learning_rate=1e-3, weight_decay=0.1, betas=(0.9, 0.99), grad_clip=1.0)
 
 
+@dataclass(frozen=True)
+class Recipe:
+    """How ours is trained: the trainer's defaults for a new model, unless a part is taken away."""
+
+    optimizer: OptimizerSettings = field(default_factory=lambda: OptimizerSettings(embedding_scale=NEW_EMBEDDINGS))
+    schedule: ScheduleSettings = field(default_factory=ScheduleSettings)
+    zero: bool = True
+    compile: bool = False
+    bf16: bool = False
+
+
+def ablations(whole: Recipe) -> dict[str, Recipe]:
+    """Return the recipe with one part changed at a time, and at last with several."""
+    adamw = OptimizerSettings(name="adamw", learning_rate=1e-3)
+    parts = {
+        "AdamW 1e-3 instead of Muon": replace(whole, optimizer=adamw),
+        "embeddings at the peak rate": replace(whole, optimizer=OptimizerSettings(embedding_scale=1.0)),
+        "plain start instead of zeros": replace(whole, zero=False),
+        "cosine instead of wsd": replace(whole, schedule=ScheduleSettings(kind="cosine")),
+        "constant rate instead of wsd": replace(whole, schedule=ScheduleSettings(kind="constant")),
+        "blocks not compiled" if whole.compile else "blocks compiled": replace(whole, compile=not whole.compile),
+    }
+    if whole.bf16:
+        parts["fp32 instead of bf16"] = replace(whole, bf16=False)
+    plain = replace(whole, optimizer=adamw, schedule=ScheduleSettings(kind="cosine"), zero=False)
+    return parts | {"AdamW, plain start and cosine": plain}
+
+
 class Bench:
     """Corpus, tokenizer and loader of all runs, and the table's rows so far."""
 
@@ -55,7 +86,7 @@ class Bench:
         self.loader = Loader([(windows, 1.0)], batch_size=options.batch)
         self.own_loader = Loader([(windows, 1.0)], batch_size=options.rows)
         self.config = shape(options, self.tokenizer.vocab_size)
-        self.bf16 = pick_precision(torch.device("cpu")) == "bf16"
+        self.recipe = Recipe(compile=options.compile, bf16=pick_precision(torch.device("cpu")) == "bf16")
         self.results: list[dict[str, Any]] = []
 
     def run(
@@ -95,18 +126,18 @@ class Bench:
         print(f"{name}: {steps} steps, {seconds:.0f} s, {test.bits_per_byte:.4f} bits per byte", flush=True)
         return test.bits_per_byte
 
-    def ours(self, name: str, steps: int, *, optimizer: OptimizerSettings | None = None, zero: bool = True) -> float:
+    def ours(self, name: str, steps: int, recipe: Recipe) -> float:
         """Run our recipe, or what is left of it."""
         torch.manual_seed(self.options.seed)
-        settings = optimizer or OptimizerSettings(embedding_scale=NEW_EMBEDDINGS)
+        settings = recipe.optimizer
         model = Transformer(self.config)
-        if not zero:
+        if not recipe.zero:
             plain_start(model)
-        if self.options.compile:
+        if recipe.compile:
             compile_blocks(model, "on", 0.0)
-        rate = schedule(ScheduleSettings(), steps, learning_rate(settings))
-        optimizers = build_optimizers(model, settings, bf16=self.bf16)
-        return self.run(name, model, optimizers, rate, steps, loader=self.own_loader, bf16=self.bf16)
+        rate = schedule(recipe.schedule, steps, learning_rate(settings))
+        optimizers = build_optimizers(model, settings, bf16=recipe.bf16)
+        return self.run(name, model, optimizers, rate, steps, loader=self.own_loader, bf16=recipe.bf16)
 
     def bar(self, steps: int) -> float:
         """Run nanoGPT's recipe."""
@@ -140,7 +171,7 @@ def main() -> None:
     )
     parser.add_argument("--rows", type=int, default=8, help="rows of a step of our recipe: the trainer's default")
     parser.add_argument("--all-budgets", action="store_true", help="do not stop at the first budget that is enough")
-    parser.add_argument("--ablate", action="store_true", help="also without Muon, without the zero start, without both")
+    parser.add_argument("--ablate", action="store_true", help="also with one part of the recipe changed at a time")
     parser.add_argument("--compile", action="store_true", help="our blocks compiled, its time counted")
     parser.add_argument("--corpus-bytes", type=int, default=20_000_000)
     parser.add_argument("--eval-bytes", type=int, default=300_000)
@@ -154,20 +185,18 @@ def main() -> None:
         save(bench, bar, None)
         reached = None
         for budget in sorted(options.budgets):
-            bits = bench.ours(f"lifelong, {budget} steps", budget)
+            bits = bench.ours(f"lifelong, {budget} steps", budget, bench.recipe)
             reached = bench.results[-1] if reached is None and bits <= bar else reached
             save(bench, bar, reached)
             if reached and not options.all_budgets:
                 break
         if options.ablate:
-            at = reached["steps"] if reached else max(options.budgets)
-            adamw = OptimizerSettings(name="adamw", learning_rate=1e-3)
-            for name, optimizer, zero in (
-                ("without Muon (AdamW 1e-3)", adamw, True),
-                ("without the zero start", None, False),
-                ("without both", adamw, False),
-            ):
-                bench.ours(name, at, optimizer=optimizer, zero=zero)
+            # The budget that was enough; else the last and longest, whose row is the one to compare with, too.
+            whole = reached or bench.results[-1]
+            for name, recipe in ablations(bench.recipe).items():
+                bench.ours(name, whole["steps"], recipe)
+                bench.results[-1]["above_whole"] = bench.results[-1]["bits_per_byte"] - whole["bits_per_byte"]
+                bench.results[-1]["seconds_over_whole"] = bench.results[-1]["seconds"] / whole["seconds"]
                 save(bench, bar, reached)
         report(bench, bar, reached)
 
@@ -182,7 +211,7 @@ def report(bench: Bench, bar: float, reached: dict[str, Any] | None) -> None:
         return [f"{first['seconds'] / row['seconds']:.2f}x", f"{first['tokens'] / row['tokens']:.2f}x"]
 
     rows = []
-    for row in bench.results:
+    for row in (row for row in bench.results if "above_whole" not in row):
         cells = [f"{row['parameters'] / 1e6:.2f}M", str(row["steps"]), str(row["rows"]), f"{row['tokens'] / 1e6:.2f}M"]
         cells += [f"{row['seconds']:.0f}", f"{row['median_step_seconds']:.2f}"]
         cells += [f"{row['bits_per_byte']:.3f} ± {row['standard_error'] or 0:.3f}", *faster(row)]
@@ -198,6 +227,23 @@ def report(bench: Bench, bar: float, reached: dict[str, Any] | None) -> None:
             str(machine()),
         ],
     )
+    changed = [row for row in bench.results if "above_whole" in row]
+    if changed:
+        print_table(
+            f"The recipe with parts changed, {changed[0]['steps']} steps each",
+            ["", "test bpb", "above the whole", "s", "over the whole"],
+            [
+                [
+                    row["name"],
+                    f"{row['bits_per_byte']:.3f}",
+                    f"{row['above_whole']:+.3f}",
+                    f"{row['seconds']:.0f}",
+                    f"{row['seconds_over_whole']:.2f}x",
+                ]
+                for row in changed
+            ],
+            ["One seed each; below zero: better without."],
+        )
 
 
 def save(bench: Bench, bar: float, reached: dict[str, Any] | None) -> None:
