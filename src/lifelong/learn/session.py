@@ -132,6 +132,7 @@ def _give(lesson: Lesson, known: list[str], *, dry_run: bool) -> LessonResult | 
         changes=changes,
         mode=lesson.mode,
         scale=moving.scale,
+        replay_share=lesson.run.facts["replay_share"],
         alone={name: {expert: s.bits_per_byte for expert, s in score.experts.items()} for name, score in after.items()},
         steps=plan.total_steps,
         tokens=sum(row["tokens"] for row in lesson.run.metrics()),
