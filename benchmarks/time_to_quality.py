@@ -34,7 +34,7 @@ from common import count, library_corpus, machine, parse_with_shape, print_table
 from nanogpt import NanoGPT, nanogpt_model, nanogpt_optimizer
 from torch import nn
 
-from lifelong.device import pick_precision
+from lifelong.device import has_compiler, pick_precision
 from lifelong.evaluate.bits import score
 from lifelong.model.transformer import Transformer
 from lifelong.settings.train import OptimizerSettings, ScheduleSettings
@@ -66,8 +66,9 @@ def ablations(whole: Recipe) -> dict[str, Recipe]:
         "plain start instead of zeros": replace(whole, zero=False),
         "cosine instead of wsd": replace(whole, schedule=ScheduleSettings(kind="cosine")),
         "constant rate instead of wsd": replace(whole, schedule=ScheduleSettings(kind="constant")),
-        "blocks not compiled" if whole.compile else "blocks compiled": replace(whole, compile=not whole.compile),
     }
+    if has_compiler():
+        parts["blocks not compiled" if whole.compile else "blocks compiled"] = replace(whole, compile=not whole.compile)
     if whole.bf16:
         parts["fp32 instead of bf16"] = replace(whole, bf16=False)
     plain = replace(whole, optimizer=adamw, schedule=ScheduleSettings(kind="cosine"), zero=False)

@@ -10,7 +10,9 @@ each. The best of all rounds counts (the machine at its least disturbed), the me
 - nanoGPT: its own model.py and AdamW as its README runs them on a CPU (fp32, no compile), clipping.
 
 The plain loops and litgpt get their batches ready-made; Trainer stacks rows, and ours are loaded, within the measured
-step. The Trainer and litgpt compute in bf16 where we do. What is not installed is left out and named.
+step. The Trainer and litgpt compute in bf16 where we do. What is not installed is left out and named. litgpt asks for
+a huggingface_hub older than transformers does; it trains without, from a folder of its own on PYTHONPATH:
+`pip install --no-deps --target FOLDER litgpt lightning lightning-utilities torchmetrics jsonargparse`.
 """
 
 from __future__ import annotations

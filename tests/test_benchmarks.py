@@ -1,0 +1,73 @@
+"""The training benchmarks run to their end at the smallest size, and what they write is whole. No speed is tested."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+FOLDER = Path(__file__).parents[1] / "benchmarks"
+SMALL = ["--d-model", "32", "--layers", "1", "--heads", "2", "--vocab", "300", "--length", "16", "--batch", "2"]
+
+pytestmark = pytest.mark.slow
+
+
+def run(name: str, tmp_path: Path, *flags: str) -> dict[str, Any]:
+    """Run a benchmark as its README says, and return what it wrote."""
+    out = tmp_path / "result.json"
+    command = [sys.executable, str(FOLDER / f"{name}.py"), *flags, "--json", str(out)]
+    done = subprocess.run(command, capture_output=True, text=True, env={**os.environ, "OMP_NUM_THREADS": "1"})
+    assert done.returncode == 0, done.stderr
+    result: dict[str, Any] = json.loads(out.read_text())
+    return result
+
+
+def test_training_speed_times_every_contestant_or_names_it(tmp_path: Path) -> None:
+    result = run("training_speed", tmp_path, *SMALL, "--threads", "1", "--rounds", "2")
+    named = " ".join([*result["results"], *result["left_out"]])
+    for contestant in ("lifelong", "transformers Llama", "transformers Trainer", "litgpt", "nanoGPT"):
+        assert contestant in named
+    ours = next(iter(result["results"].values()))
+    assert ours["ours_over_this"] == 1.0
+    for row in result["results"].values():
+        assert len(row["step_seconds"]) == len(row["forward_backward_seconds"]) == 2
+        # A loop that is stopped at the wrong place shows as a step that takes no time.
+        assert min(row["step_seconds"]) > 0.1 * min(row["forward_backward_seconds"])
+
+
+def test_a_preset_gives_the_shape_and_flags_change_it(tmp_path: Path) -> None:
+    flags = ["--preset", "nano", "--layers", "1", "--length", "16", "--batch", "2", "--threads", "1", "--rounds", "1"]
+    model = run("training_speed", tmp_path, *flags)["model"]
+    assert (model["d_model"], model["num_kv_heads"], model["vocab_size"], model["num_layers"]) == (192, 1, 4096, 1)
+
+
+def test_time_to_quality_changes_one_part_at_a_time(tmp_path: Path) -> None:
+    size = ["--rows", "2", "--corpus-bytes", "400000", "--eval-bytes", "4000", "--bar-tokens", "100"]
+    result = run("time_to_quality", tmp_path, *SMALL, *size, "--threads", "1", "--budgets", "3", "--ablate")
+    whole = next(row for row in result["runs"] if row["name"] == "lifelong, 3 steps")
+    changed = [row for row in result["runs"] if "above_whole" in row]
+    assert len(changed) >= 6
+    for row in changed:
+        assert row["steps"] == 3
+        assert row["above_whole"] == pytest.approx(row["bits_per_byte"] - whole["bits_per_byte"])
+
+
+def test_overhead_accounts_for_the_whole_run(tmp_path: Path) -> None:
+    flags = ["--preset", "nano", "--minutes", "0.1", "--checkpoint-minutes", "0.001", "--corpus-bytes", "300000"]
+    result = run("overhead", tmp_path, *flags, "--runs", "25", "600")
+    assert result["steps"] + sum(sum(times) for times in result["spent"].values()) <= result["seconds"] * 1.01
+    shares = [sum(shares.values()) for shares in result["longer"].values()]
+    assert shares[1] < shares[0]
+
+
+def test_two_processes_lose_as_one_does(tmp_path: Path) -> None:
+    shape = ["--width", "32", "--layers", "1", "--heads", "2", "--length", "32", "--batch", "4", "--steps", "6"]
+    runs = run("several", tmp_path, *shape)["runs"]
+    assert len(runs) == 4
+    for item in runs:
+        assert item["loss"] == pytest.approx(runs[0]["loss"], rel=1e-4)
