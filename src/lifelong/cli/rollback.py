@@ -25,6 +25,6 @@ def rollback(
         for line in event["also_undone"]:
             print(f"Undone with it: {line}.")
         for source in event["back_again"]:
-            print(f"Back again, as it was forgotten only later: {source} (lifelong forget MODEL --source {source}).")
+            print(f"Back again, as it was forgotten only later: {source} (lifelong forget {model} --source {source}).")
 
     emit(event, as_json=as_json, show=show)
