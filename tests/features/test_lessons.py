@@ -2,20 +2,25 @@
 
 from __future__ import annotations
 
+import _pydecimal
 import argparse
 import ast
+import difflib
 import hashlib
 import inspect
 import json
 import math
 import os
 import pydoc_data.topics as topics
+import random
 import resource
 import shlex
 import shutil
 import signal
+import statistics
 import subprocess
 import sys
+import typing
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -106,6 +111,22 @@ def visible(root: Path) -> dict[str, str]:
     }
 
 
+def docstrings() -> Iterator[str]:
+    """What modules say about their classes, methods and functions."""
+    for module in (statistics, random, _pydecimal, difflib, typing):
+        own = {name: item for name, item in sorted(vars(module).items()) if _is_of(item, module)}
+        for name, item in own.items():
+            yield f"{name}\n{inspect.getdoc(item)}"
+            for method, function in sorted(vars(item).items()) if inspect.isclass(item) else []:
+                if inspect.isfunction(function) and function.__doc__:
+                    yield f"{name}.{method}\n{inspect.getdoc(function)}"
+
+
+def _is_of(item: object, module: object) -> bool:
+    home = getattr(item, "__module__", None) == getattr(module, "__name__", "")
+    return home and (inspect.isclass(item) or inspect.isfunction(item)) and bool(inspect.getdoc(item))
+
+
 @pytest.fixture(scope="module")
 def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Texts of several domains, and a model that was trained on the first."""
@@ -113,6 +134,7 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
     pages = sorted(topics.topics.items())
     (place / "manual.txt").write_text("\n\n\n".join(text for _, text in pages)[:150_000], encoding="utf-8")
     (place / "code.txt").write_text("\n\n\n".join(inspect.getsource(item) for item in (argparse, ast)))
+    (place / "docs.txt").write_text("\n\n\n".join(docstrings()))
     lines = {
         "sea": "Line {0}: the sea is {0} miles wide, and {1} deep.",
         "hills": "Row {0}: the hill is {0} feet high, said the map of {1}.",
@@ -158,23 +180,25 @@ def taught(four: Path, tmp_path: Path) -> Path:
 def test_f18_what_session_1_taught_is_still_there_after_session_3(
     place: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """At most 5% of its bits per byte are lost on its test slice, where naive training loses over 15%."""
+    """Session 1's test slice costs at most 2% more bits per byte than before, where naive training loses over 4%."""
     found = {}
-    for name, how in (("naive", [*NAIVE, "--steps", 50]), ("ours", ["--steps", 100])):
+    for name, how in (("naive", [*NAIVE, "--steps", 50]), ("ours", ["--steps", 100])):  # half of ours is replay
         shutil.copytree(place / "base", tmp_path / name)
-        for domain in ("code", "law"):
+        for domain in ("code", "docs"):
             lesson = ["learn", tmp_path / name, place / f"{domain}.txt", "--domain", domain]
             done(*lesson, "--batch-size", 8, "--max-bytes", 8000, "--threads", 1, "--sequence-length", 64, *how)
         found[name] = said(capsys, "matrix", tmp_path / name)
     for matrix in found.values():  # every domain is measured after every session
-        assert matrix["sessions"] == ["start", "code", "law"] and matrix["domains"] == ["manual", "code", "law"]
-        assert all(row[: number + 2].count(None) == 0 for number, row in enumerate(matrix["bpb"]))
-    lost = {name: matrix["bpb"][-1][0] / matrix["bpb"][0][0] - 1 for name, matrix in found.items()}
-    print(json.dumps(found))
-    assert lost["naive"] > 0.15 and lost["ours"] < 0.05, lost
-    for name, (start, code, law) in ((name, matrix["bpb"]) for name, matrix in found.items()):
-        assert code[1] < start[1] - 0.05 and law[2] < code[2] - 0.5, name  # and both sessions taught something
-    assert found["ours"]["bpb"][-1][1] < found["ours"]["bpb"][0][1] - 0.05  # session 2 is still there, too
+        assert matrix["sessions"] == ["start", "code", "docs"] and matrix["domains"] == ["manual", "code", "docs"]
+        assert all(None not in row[: number + 2] for number, row in enumerate(matrix["bpb"]))
+        start, code, docs = matrix["bpb"]
+        assert code[1] < start[1] - 0.2 and docs[2] < code[2] - 0.1  # both lessons taught something
+    manual, code = ({name: matrix["bpb"][-1][at] / matrix["bpb"][at][at] - 1 for name, matrix in found.items()}
+                    for at in (0, 1))  # fmt: skip
+    assert manual["naive"] > 0.04 and manual["ours"] < 0.02, found
+    assert code["naive"] > 0.05 and code["ours"] < 0.02, found  # and so for session 2
+    assert found["naive"]["bwt"] < -0.1 < 0 < found["ours"]["bwt"] + 0.05
+    assert [event["accepted"] for event in said(capsys, "history", tmp_path / "ours")["events"][1:]] == [True, True]
 
 
 @pytest.fixture
@@ -224,6 +248,7 @@ def test_a_lesson_killed_anywhere_leaves_the_old_state_and_the_next_command_says
     assert ModelStore.open(model).adapters() == ["sea"]
 
 
+@pytest.mark.slow
 def test_a_lesson_killed_after_the_switch_is_kept_whole(
     model: Path, child: Any, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -386,7 +411,7 @@ def test_what_cannot_be_taught_is_refused_and_changes_nothing(
 
 
 def test_no_document_gets_dearer_than_the_bound_when_one_more_adapter_comes(taught: Path) -> None:
-    few = {domain: found[:8] for domain, found in read_slices(taught, ["manual", "talk", "law"], "test").items()}
+    few = {domain: found[:8] for domain, found in read_slices(taught, ["manual", "hills", "law"], "test").items()}
 
     def nats() -> list[float]:
         model, tokenizer = load_model(taught)
@@ -401,7 +426,7 @@ def test_no_document_gets_dearer_than_the_bound_when_one_more_adapter_comes(taug
     assert max(rises) > 0.0 > min(rises)  # it is a matter of some bits, and the lesson's own domain has gained
 
 
-@pytest.mark.parametrize("mode", ["adapter", "full"])
+@pytest.mark.parametrize("mode", ["adapter", pytest.param("full", marks=pytest.mark.slow)])
 def test_the_same_lesson_with_the_same_seed_gives_the_same_files(place: Path, tmp_path: Path, mode: str) -> None:
     found = []
     for number in range(2):
@@ -416,7 +441,7 @@ def test_the_same_lesson_with_the_same_seed_gives_the_same_files(place: Path, tm
 def test_conversations_are_taught_in_an_adapter_evaluated_and_chatted_with(
     place: Path, model: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    long = [*SMALL, "--mode", "adapter", "--steps", 60, "--learning-rate", 0.01]
+    long = [*SMALL, "--mode", "adapter", "--steps", 40, "--learning-rate", 0.01]
     done("learn", model, place / "talk.jsonl", "--domain", "talk", *long)
     done("learn", model, place / "sea.txt", "--domain", "sea", *QUICK)
     domains = said(capsys, "evaluate", model, "--max-bytes", 8000)["domains"]
