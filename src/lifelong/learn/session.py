@@ -29,7 +29,7 @@ from lifelong.learn.lesson import Lesson, LessonResult
 from lifelong.learn.method import choose_mode, learning_rate, replay_share, shift_of
 from lifelong.learn.recovery import recorded, recover
 from lifelong.learn.teaching import plan_lesson, pull_of, teach_steps
-from lifelong.learn.weights import prepare_weights
+from lifelong.learn.weights import check_name, prepare_weights
 from lifelong.model.adapters import check_rank
 from lifelong.model.base import LanguageModel
 from lifelong.model.directory import find_model, fingerprint, load_model, read_config
@@ -85,6 +85,8 @@ def learn(model: Path, sources: list[str], settings: LearnSettings, *, dry_run: 
         if not dry_run:
             recover(store)
         mode, reason = choose_mode(settings, store.state())
+        if mode == "adapter":
+            check_name(store.state(), settings)
         progress.note(f"Method: {'a new adapter' if mode == 'adapter' else 'all weights'} ({reason}).")
         known = list(store.state().get("domains", []))
         corpus = leave_out_known(root, corpus, known, again=settings.again)
