@@ -90,6 +90,11 @@ class ForeignModel(LanguageModel):
         return weight
 
     @property
+    def plain_logits(self) -> bool:
+        """Whether logits are a plain matrix product, as found out when the model was loaded."""
+        return self._plain
+
+    @property
     def tied_names(self) -> frozenset[str]:
         """Names of tensors that an earlier name in the state dict has, too: the output layer's, where it is tied."""
         first: dict[int, str] = {}
