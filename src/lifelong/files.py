@@ -271,8 +271,12 @@ def writer_lock(directory: Path) -> Iterator[None]:
                 ) from None
             lock.unlink(missing_ok=True)
             continue
-        with os.fdopen(fd, "w", encoding="utf-8") as handle:
-            json.dump(mine, handle)
+        try:
+            with os.fdopen(fd, "w", encoding="utf-8") as handle:
+                json.dump(mine, handle)
+        except OSError as error:  # a full disk: a lock that names nobody would stay for ever
+            lock.unlink(missing_ok=True)
+            raise disk_error(error, directory) from error
         break
     try:
         yield

@@ -18,4 +18,13 @@ def rollback(
     """Put a model back, byte for byte, to where it was before a lesson; the history gains a line."""
     from lifelong.learn.ledger import rollback as undo
 
-    emit(undo(model, session), as_json=as_json)
+    event = undo(model, session)
+
+    def show() -> None:
+        print(f"Lesson {event['undone_session']} ({event['domain']}) is undone: the model is as it was before it.")
+        for line in event["also_undone"]:
+            print(f"Undone with it: {line}.")
+        for source in event["back_again"]:
+            print(f"Back again, as it was forgotten only later: {source} (lifelong forget {model} --source {source}).")
+
+    emit(event, as_json=as_json, show=show)

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from lifelong import progress
 from lifelong.files import write_json
 from lifelong.learn.ledger import SESSIONS
 from lifelong.learn.lesson import Lesson, LessonResult
@@ -41,6 +42,8 @@ def commit_lesson(lesson: Lesson, result: LessonResult) -> None:
         "sources": [str(source.path) for source in lesson.sources],
         "reasons": result.decision.reasons,
     }
+    if store.adopt():
+        progress.note(f"What lay in {lesson.root} is kept as the first state of its history.")
     with store.staging() as staged:
         if result.accepted:
             _stage_model(lesson, result, staged)
@@ -88,7 +91,7 @@ def commit_consolidation(
             state.update(
                 adapters=[], base_fingerprint=fingerprint(model), memory=memory.counts(), matrix=facts["matrix"]
             )
-            write_state(staged, state)
+            stage_state(staged, store.root, state)
         store.commit(staged, event, remove=(f"{HOME}/adapters/",) if accepted else ())
 
 
@@ -115,13 +118,18 @@ def _stage_model(lesson: Lesson, result: LessonResult, staged: Path) -> None:
     )
     if not moving.adapter:
         state["base_fingerprint"] = fingerprint(lesson.model)
+    stage_state(staged, lesson.root, state)
+
+
+def stage_state(staged: Path, root: Path, state: dict[str, Any]) -> None:
+    """Stage what is known of a model that has been taught: for programs, and as its card."""
     write_state(staged, state)
     card = {
-        "domains": ", ".join(domains),
-        "adapters": ", ".join(item["name"] for item in adapters) or "none",
-        "matrix": result.matrix.to_dict(),
+        "domains": ", ".join(state.get("domains", [])),
+        "adapters": ", ".join(item["name"] for item in state.get("adapters", [])) or "none",
+        **({"matrix": state["matrix"]} if "matrix" in state else {}),
     }
-    (staged / "README.md").write_text(model_card(lesson.root.name, card), encoding="utf-8")
+    (staged / "README.md").write_text(model_card(root.name, card), encoding="utf-8")
 
 
 def _digest(documents: Sequence[Document]) -> str:

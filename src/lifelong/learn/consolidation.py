@@ -29,6 +29,7 @@ from lifelong.learn.dream import dream
 from lifelong.learn.gate import Change, Decision, change, decide_all
 from lifelong.learn.held import Holdings, hold, read_held, read_slices, scores, with_reading
 from lifelong.learn.method import learning_rate
+from lifelong.learn.recovery import recorded, recover
 from lifelong.learn.teaching import pull_towards, steps_wanted
 from lifelong.learn.weights import Moving
 from lifelong.model.base import LanguageModel
@@ -112,10 +113,6 @@ def consolidate(model: Path, settings: ConsolidateSettings, *, dry_run: bool = F
     """
     root = find_model(Path(model))
     read_config(root).require_causal("be consolidated")
-    store = ModelStore.open(root)
-    names = store.adapters()
-    if not names:
-        raise LifelongError("the model has no adapters: there is nothing to fold in", where=str(root))
     if settings.threads:
         torch.set_num_threads(settings.threads)
     torch.manual_seed(settings.seed)
@@ -126,12 +123,19 @@ def consolidate(model: Path, settings: ConsolidateSettings, *, dry_run: bool = F
         else:
             stack.enter_context(writer_lock(root / HOME))
             place = root
+        store = ModelStore.open(root)
+        if not dry_run:
+            recover(store)
+        names = store.adapters()
+        if not names:
+            raise LifelongError("the model has no adapters: there is nothing to fold in", where=str(root))
         teacher, tokenizer = load_model(root, device=device)
         if not teacher.plain_logits:
             raise LifelongError("models of this family cannot be consolidated yet: they scale or cap their logits")
         memory = ReplayMemory.load(root / MEMORY)
         memory.capacity = max(memory.capacity, len(memory.documents()))
         run = RunFolder.create(place, "consolidate", settings)
+        stack.enter_context(recorded(run, "consolidate", [str(model)]))
         folding = _Folding(root, store, settings, teacher, tokenizer, memory, run)
         return folding.fold(names, bf16=pick_precision(device, settings.precision) == "bf16", dry_run=dry_run)
 

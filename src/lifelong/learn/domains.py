@@ -8,12 +8,14 @@ from typing import Any
 
 from lifelong.errors import LifelongError
 from lifelong.files import writer_lock
+from lifelong.learn.commit import stage_state
 from lifelong.learn.held import read_slices
 from lifelong.learn.ledger import in_force
+from lifelong.learn.recovery import recover
 from lifelong.model.directory import find_model
 from lifelong.model.store import HOME, ModelStore
 from lifelong.text.memory import ReplayMemory
-from lifelong.train.founding import MEMORY, write_state
+from lifelong.train.founding import MEMORY, learned_path
 
 
 def list_domains(model: Path) -> list[dict[str, Any]]:
@@ -73,6 +75,7 @@ def forget(model: Path, source: str) -> Forgotten:
     root = find_model(model)
     store = ModelStore.open(root)
     with writer_lock(root / HOME):
+        recover(store)
         state = store.state()
         memory = ReplayMemory.load(root / MEMORY)
         memory.capacity = max(memory.capacity, len(memory.documents()))
@@ -81,7 +84,8 @@ def forget(model: Path, source: str) -> Forgotten:
             kept = [example for example in examples if not _is_of(example.source, source)]
             gone += len(examples) - len(kept)
             memory.examples[domain] = kept
-        dropped, stays = [], []
+        dropped: list[str] = []
+        stays, unlearned = [], set[str]()
         for event in in_force(store):
             if event["event"] != "lesson" or not any(_is_of(name, source) for name in event.get("sources", [])):
                 continue
@@ -96,6 +100,7 @@ def forget(model: Path, source: str) -> Forgotten:
                 stays.append(f"{where}: the adapter '{name}' learned from {', '.join(others)}, too")
             else:
                 dropped.append(name)
+                unlearned.add(event["domain"])
         if not gone and not dropped and not stays:
             known = sorted({example.source for example in memory.documents()})
             raise LifelongError(
@@ -105,16 +110,37 @@ def forget(model: Path, source: str) -> Forgotten:
             )
         if gone:
             stays.append("earlier states of the directory still hold its text, to be rolled back to")
+        held = sum(
+            _is_of(document.source, source)
+            for split in ("gate", "test")
+            for documents in read_slices(root, list(state.get("domains", [])), split).values()
+            for document in documents
+        )
+        if held:
+            stays.append(f"{held:,} held-out documents of it, which the matrix rests on; they are never trained on")
         later = [item["name"] for item in state.get("adapters", []) if _goes_on_from(item, dropped, state)]
         stays += [f"adapter '{name}' went on from one that is dropped, and keeps what it took over" for name in later]
         state["adapters"] = [item for item in state.get("adapters", []) if item["name"] not in dropped]
         state["memory"] = memory.counts()
         with store.staging() as staged:
             memory.save(staged / MEMORY)
-            write_state(staged, state)
+            stage_state(staged, root, state)
+            # Where no lesson of the domain is left, its text is new again.
+            unlearned -= {item["domain"] for item in state["adapters"]} | _taught_otherwise(store, dropped)
             event = {"event": "forgot", "source": source, "examples": gone, "adapters": dropped, "stays": stays}
-            store.commit(staged, event, remove=[f"{HOME}/adapters/{name}/" for name in dropped])
+            remove = [*(f"{HOME}/adapters/{name}/" for name in dropped), *(learned_path(name) for name in unlearned)]
+            store.commit(staged, event, remove=remove)
     return Forgotten(source, gone, dropped, stays)
+
+
+def _taught_otherwise(store: ModelStore, dropped: list[str]) -> set[str]:
+    """Return the domains that trainings, or lessons in force without a dropped adapter, were of."""
+    return {
+        event["domain"]
+        for event in store.history()
+        if event.get("domain") and (event["event"] == "train" or event in in_force(store))
+        if event.get("adapter") not in dropped
+    }
 
 
 def _is_of(name: str, source: str) -> bool:

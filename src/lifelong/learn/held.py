@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from lifelong import progress
+from lifelong.errors import LifelongError
 from lifelong.evaluate.bits import Score, chosen_documents, encode_documents, panel_score
 from lifelong.evaluate.routing import Panel, read_experts
 from lifelong.model.base import LanguageModel
@@ -61,13 +62,28 @@ def read_held(model: LanguageModel, holdings: Holdings, title: str) -> None:
             shown.update(done=number)
 
 
+def read_taught(model: LanguageModel, panel: Panel, name: str) -> None:
+    """Let the model as it now computes, in a lesson, read a panel as the expert ``name``.
+
+    Raises:
+        LifelongError: the lesson has made its losses something else than finite numbers.
+    """
+    try:
+        panel.read(model, name)
+    except LifelongError as error:
+        raise LifelongError(
+            "after the lesson the model's loss is not a finite number; nothing of it is kept",
+            fix="The model directory is as it was. Use a lower --learning-rate, or look at the text.",
+        ) from error
+
+
 def with_reading(model: LanguageModel, holdings: Holdings, name: str, title: str) -> Holdings:
     """Return the slices with one more reading: that of the model as it now computes, as the expert ``name``."""
     found = {}
     with progress.task(title, total=len(holdings)) as shown:
         for number, (domain, held) in enumerate(holdings.items(), start=1):
             panel = held.panel.copy()
-            panel.read(model, name)
+            read_taught(model, panel, name)
             found[domain] = Held(panel, held.sizes)
             shown.update(done=number)
     return found

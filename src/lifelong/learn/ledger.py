@@ -7,7 +7,8 @@ from typing import Any
 
 from lifelong.errors import LifelongError
 from lifelong.evaluate.matrix import Matrix
-from lifelong.files import read_json
+from lifelong.files import read_json, writer_lock
+from lifelong.learn.recovery import recover
 from lifelong.model.directory import find_model
 from lifelong.model.store import ModelStore
 
@@ -49,24 +50,52 @@ def rollback(model: Path, session: int | None = None) -> dict[str, Any]:
     """Go back to the state before a lesson (default: the last one in force). The history keeps what was undone.
 
     Returns:
-        the event that was added to the history.
+        the event that was added to the history: ``also_undone`` names later lessons and trainings that went with it,
+        ``back_again`` the sources that were forgotten after it, and are back.
 
     Raises:
         LifelongError: there is no such lesson in force.
     """
     root = find_model(model)
     store = ModelStore.open(root)
+    with writer_lock(store.home):
+        recover(store)
+        return _roll_back(store, session)
+
+
+def _roll_back(store: ModelStore, session: int | None) -> dict[str, Any]:
     lessons = in_force(store)
     if session is not None:
         lessons = [event for event in lessons if event["session"] == session]
     if not lessons:
         which = "no lesson is in force" if session is None else f"lesson {session} is not in force"
-        raise LifelongError(f"{which}, nothing to roll back", where=str(root), fix="See `lifelong history`.")
+        raise LifelongError(f"{which}, nothing to roll back", where=str(store.root), fix="See `lifelong history`.")
     undone = lessons[-1]
     target = _parent(store, undone["generation"])
-    event = {"event": "rollback", "undone_session": undone["session"], "domain": undone["domain"], "to": target}
+    if not target:
+        raise LifelongError(
+            "the state before this lesson was not recorded: it cannot be brought back", where=str(store.root)
+        )
+    later = _ancestors(store, store.head()) - _ancestors(store, undone["generation"])
+    gone = [event for event in store.history() if event["generation"] in later]
+    event = {
+        "event": "rollback",
+        "undone_session": undone["session"],
+        "domain": undone["domain"],
+        "to": target,
+        "also_undone": [line for event in gone if (line := _what(event))],
+        "back_again": [event["source"] for event in gone if event["event"] == "forgot"],
+    }
     number = store.commit(None, event, base=target)
     return {"generation": number, **event}
+
+
+def _what(event: dict[str, Any]) -> str | None:
+    """Return in words what is undone with an event; None where it changed nothing that a model knows."""
+    kind = event["event"]
+    if kind in SESSIONS:
+        return f"{kind} {event['session']} ({event['domain']})" if event["accepted"] else None
+    return f"training ({event['domain']})" if kind == "train" else None
 
 
 def _parent(store: ModelStore, generation: int) -> int:

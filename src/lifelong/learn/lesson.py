@@ -71,6 +71,8 @@ class LessonResult:
         word = "kept" if self.decision.accepted else "kept all the same, as asked for"
         if not self.accepted:
             word = "undone: the model is as it was"
+            if self.mode == "full" and self.decision.learned:
+                word += " (--mode adapter teaches it beside the weights)"
         return "\n".join(
             [f"Lesson {self.session} ({self.domain}) {word}.", *(f"  {line}" for line in self.decision.reasons)]
         )

@@ -15,6 +15,7 @@ import torch
 
 from lifelong import progress
 from lifelong.device import pick_device, pick_precision
+from lifelong.errors import LifelongError
 from lifelong.evaluate.baselines import compressed_bits
 from lifelong.evaluate.bits import Score
 from lifelong.evaluate.matrix import extend_matrix
@@ -26,10 +27,12 @@ from lifelong.learn.held import Holdings, hold, read_held, read_slices, scores, 
 from lifelong.learn.known import leave_out_known
 from lifelong.learn.lesson import Lesson, LessonResult
 from lifelong.learn.method import choose_mode, learning_rate, replay_share, shift_of
+from lifelong.learn.recovery import recorded, recover
 from lifelong.learn.teaching import plan_lesson, pull_of, teach_steps
-from lifelong.learn.weights import prepare_weights
+from lifelong.learn.weights import check_name, prepare_weights
 from lifelong.model.adapters import check_rank
-from lifelong.model.directory import find_model, load_model, read_config
+from lifelong.model.base import LanguageModel
+from lifelong.model.directory import find_model, fingerprint, load_model, read_config
 from lifelong.model.store import HOME, ModelStore
 from lifelong.settings.learn import LearnSettings
 from lifelong.text.document import DataSource
@@ -79,7 +82,11 @@ def learn(model: Path, sources: list[str], settings: LearnSettings, *, dry_run: 
             stack.enter_context(writer_lock(root / HOME))
             place = root
         store = ModelStore.open(root)
+        if not dry_run:
+            recover(store)
         mode, reason = choose_mode(settings, store.state())
+        if mode == "adapter":
+            check_name(store.state(), settings)
         progress.note(f"Method: {'a new adapter' if mode == 'adapter' else 'all weights'} ({reason}).")
         known = list(store.state().get("domains", []))
         corpus = leave_out_known(root, corpus, known, again=settings.again)
@@ -87,6 +94,7 @@ def learn(model: Path, sources: list[str], settings: LearnSettings, *, dry_run: 
             weighted = [replace(item, weight=item.weight * settings.importance) for item in corpus.train]
             corpus = replace(corpus, train=weighted)
         network, tokenizer = load_model(root, device=device)
+        _check_weights(network, store)
         if mode == "adapter":
             check_rank(network, settings.lora_rank)
         run = RunFolder.create(place, f"learn-{settings.domain}", settings)
@@ -94,7 +102,19 @@ def learn(model: Path, sources: list[str], settings: LearnSettings, *, dry_run: 
         bf16 = pick_precision(device, settings.precision) == "bf16"
         rate = learning_rate(settings, store.state())
         lesson = Lesson(root, store, settings, given, corpus, network, tokenizer, memory, bf16, run, mode, rate)
+        stack.enter_context(recorded(run, "learn", [str(model), *sources]))
         return _give(lesson, known, dry_run=dry_run)
+
+
+def _check_weights(network: LanguageModel, store: ModelStore) -> None:
+    """Raise LifelongError where the weights at the root are not those on record: a commit would bring these back."""
+    if store.state().get("base_fingerprint", mine := fingerprint(network)) != mine:
+        raise LifelongError(
+            "the weights were changed from outside: its history and adapters are of other ones",
+            where=str(store.root),
+            fix="Put the file back as it was, or make a model of these weights: "
+            f"lifelong import {store.root} --out NEW_DIRECTORY.",
+        )
 
 
 def _give(lesson: Lesson, known: list[str], *, dry_run: bool) -> LessonResult | None:

@@ -12,7 +12,7 @@ from torch import Tensor
 from lifelong import progress
 from lifelong.evaluate.bits import Score, score_of
 from lifelong.learn.ewc import ElasticPull, fisher_diagonal
-from lifelong.learn.held import Held
+from lifelong.learn.held import Held, read_taught
 from lifelong.learn.lesson import Lesson
 from lifelong.model.base import LanguageModel
 from lifelong.settings.consolidate import ConsolidateSettings
@@ -167,7 +167,7 @@ class _Best:
 
     def measure(self) -> Score:
         panel = self.held.panel.copy()
-        panel.read(self.lesson.model, self.lesson.expert)
+        read_taught(self.lesson.model, panel, self.lesson.expert)
         score = score_of(panel.tallies([self.lesson.expert]), self.held.sizes)
         self._is_last = score.nats <= self._nats
         if self._is_last:

@@ -63,30 +63,36 @@ class Moving:
         return replace(self.adapter, alpha=self.adapter.alpha * self.scale)
 
 
-def prepare_weights(
-    root: Path, state: dict[str, Any], model: LanguageModel, settings: LearnSettings, mode: str
-) -> Moving:
-    """Attach a new adapter, or let all weights move. A domain taught again goes on from its last adapter.
-
-    Raises:
-        LifelongError: the adapter's name belongs to another domain or is reserved, or the rank is larger than a layer.
-    """
-    if mode == "full":
-        for parameter in model.parameters():
-            parameter.requires_grad_(True)
-        return Moving(settings.domain, None)
+def check_name(state: dict[str, Any], settings: LearnSettings) -> None:
+    """Raise LifelongError where the adapter's name belongs to another domain or is reserved."""
     wanted = settings.adapter_name or settings.domain
     if wanted in RESERVED:
         raise LifelongError(
             f"'{wanted}' cannot be an adapter's name: it stands for " + " or ".join(RESERVED),
             fix="Choose another --adapter-name.",
         )
-    known: list[dict[str, Any]] = state.get("adapters", [])
-    taken = {item["name"]: item["domain"] for item in known}
+    taken = {item["name"]: item["domain"] for item in state.get("adapters", [])}
     if taken.get(wanted, settings.domain) != settings.domain:
         raise LifelongError(
             f"adapter '{wanted}' is of the domain '{taken[wanted]}'", fix="Choose another --adapter-name."
         )
+
+
+def prepare_weights(
+    root: Path, state: dict[str, Any], model: LanguageModel, settings: LearnSettings, mode: str
+) -> Moving:
+    """Attach a new adapter, or let all weights move. A domain taught again goes on from its last adapter.
+
+    Raises:
+        LifelongError: the rank is larger than a layer.
+    """
+    if mode == "full":
+        for parameter in model.parameters():
+            parameter.requires_grad_(True)
+        return Moving(settings.domain, None)
+    wanted = settings.adapter_name or settings.domain
+    known: list[dict[str, Any]] = state.get("adapters", [])
+    taken = {item["name"] for item in known}
     name, version = wanted, 1
     while name in taken:
         version += 1

@@ -24,6 +24,7 @@ from lifelong.files import (
     link_file,
     read_json,
     sha256_file,
+    sweep_temporaries,
     write_json,
     write_text,
     writer_lock,
@@ -151,6 +152,18 @@ class ModelStore:
             self._commit(nothing, {"event": "adopted"}, None, ())
         return True
 
+    def sweep(self) -> None:
+        """Remove what a killed process had begun to write. Only for who holds the directory's lock."""
+        for path in self.home.glob(".staging-*"):
+            shutil.rmtree(path, ignore_errors=True)
+        for folder in (self.home, self.home / "generations"):
+            sweep_temporaries(folder)
+        records = [read_json(path) for path in (self.home / "generations").glob("*.json")]
+        known = {facts["sha256"] for record in records for facts in record["files"].values()}
+        for path in (self.home / "objects").glob("*/*"):
+            if path.name not in known:
+                path.unlink()
+
     def _adopt(self) -> dict[str, dict[str, Any]]:
         """Take a stock directory's own files into the first generation."""
         found = (p for p in sorted(self.root.iterdir()) if p.is_file() and not p.name.startswith("."))
@@ -196,6 +209,7 @@ class ModelStore:
             temporary.unlink(missing_ok=True)
             link_file(self._object(facts["sha256"]), temporary)
             temporary.replace(target)
+            temporary.unlink(missing_ok=True)  # renaming one link of a file over another does nothing (POSIX)
         for name in old.keys() - new.keys():
             target = self.root / name
             target.unlink(missing_ok=True)

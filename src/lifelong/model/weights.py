@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import re
 from collections.abc import Callable, Iterator
@@ -47,6 +48,19 @@ def save_tensors(tensors: dict[str, Tensor], path: Path, metadata: dict[str, str
         if number is None:
             raise
         raise OSError(int(number[1]), os.strerror(int(number[1])), str(path)) from error
+    if metadata and len(metadata) > 1:
+        _order_header(path)
+
+
+def _order_header(path: Path) -> None:
+    """Sort the metadata in a file's header, which the library writes in any order: equal tensors give equal files."""
+    with path.open("r+b") as file:
+        size = int.from_bytes(file.read(8), "little")
+        header = json.loads(file.read(size))
+        header["__metadata__"] = dict(sorted(header["__metadata__"].items()))
+        text = json.dumps(header, separators=(",", ":"), ensure_ascii=False).encode()
+        file.seek(8)
+        file.write(text.ljust(size))
 
 
 @contextlib.contextmanager

@@ -58,9 +58,14 @@ def stage_domain(
     memory.save(staged / MEMORY)
     left_out = {}
     for split in ("gate", "test"):
-        if domain is not None and (past is None or not (past / slice_path(domain, split)).is_file()):
+        # A slice is frozen once there is text in it: the first text of a domain can be too small for one.
+        if domain is not None and (past is None or not _holds_text(past / slice_path(domain, split))):
             left_out[split] = write_slice(corpus.split(split), staged / slice_path(domain, split), seed=seed)
     return {"memory": memory.counts(), "left_out_of_slices": left_out}
+
+
+def _holds_text(path: Path) -> bool:
+    return path.is_file() and path.stat().st_size > 0
 
 
 def commit_model(
