@@ -14,8 +14,8 @@ PROMPTS = {
 }
 CAVEAT = (
     "A model of this size, trained for minutes, writes English that looks like a docstring and gets facts wrong. "
-    "Knowing things takes far more text than this: the way there is a pretrained base (lifelong train --base MODEL; "
-    "Llama and Qwen3 directories so far)."
+    "Knowing things takes far more text than this: the way there is a pretrained base (lifelong train --base MODEL: "
+    "a directory, a name on the Hugging Face hub, or what lifelong import makes of a GGUF file)."
 )
 _RUNS = {"pretrain": "Pretraining", "chat": "Chat tuning", "lesson": "The lesson"}
 
