@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import pydoc_data.topics as topics
+import shutil
 from pathlib import Path
 
 import pytest
@@ -89,3 +90,23 @@ def test_a_mistake_is_named_before_any_work(
     assert main(arguments) == 2
     said = capsys.readouterr().err
     assert says in said and "training one on this text" not in said and not Path("new").exists()
+
+
+def test_f18_a_named_adapter_is_made_and_the_next_steps_are_said(
+    place: Path, trained: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    model = tmp_path / "m"
+    shutil.copytree(trained, model)
+    words = [text[1500:3000] for _, text in sorted(topics.topics.items()) if len(text) > 3000]
+    (tmp_path / "more.txt").write_text("\n\n".join(words))
+    lesson = ["learn", str(model), str(tmp_path / "more.txt"), "--domain", "questions", "--adapter-name", "answers"]
+    assert main([*lesson, "--accept", *QUICK]) == 0
+    said = capsys.readouterr().err
+    assert "Method: a new adapter (an adapter is named)." in said
+    assert f"Next: lifelong matrix {model}; undo it: lifelong rollback {model}" in said
+    # No figure is cut short, however narrow a file or a pipe is said to be.
+    assert main(["evaluate", str(model)]) == 0
+    shown = capsys.readouterr().out
+    assert "answers alone" in shown and "perplexity" in shown and "…" not in shown
+    assert main(["rollback", str(model)]) == 0
+    assert f"(questions) and all after it are undone: {model} is as it was in state" in capsys.readouterr().out

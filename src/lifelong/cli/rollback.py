@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from pathlib import Path
+from typing import Annotated, Any
 
 from cyclopts import Parameter
 
@@ -18,4 +19,12 @@ def rollback(
     """Put a model back, byte for byte, to where it was before a lesson; the history gains a line."""
     from lifelong.learn.ledger import rollback as undo
 
-    emit(undo(model, session), as_json=as_json)
+    done = undo(model, session)
+    emit(done, as_json=as_json, show=lambda: print(_said(model, done)))
+
+
+def _said(model: Path, done: dict[str, Any]) -> str:
+    return (
+        f"Lesson {done['undone_session']} ({done['domain']}) and all after it are undone: {model} is as it was in "
+        f"state {done['to']}.\nWhat was undone stays in the history: lifelong history {model}"
+    )

@@ -32,12 +32,14 @@ def show_run(result: TrainResult, *, as_json: bool, dry_run: bool = False) -> No
         planned = {name: value for name, value in result.to_dict().items() if name in _PLANNED}
         emit(planned, as_json=as_json, show=lambda: None)
         return
-    settings = load_settings(TrainSettings, result.run / "resolved_settings.yaml")
-    if settings.tracking.plots:
+    file = result.run / "resolved_settings.yaml"
+    settings = load_settings(TrainSettings, file) if file.is_file() else None
+    if settings is not None and settings.tracking.plots:
         from lifelong.report.run_pictures import draw_run
         from lifelong.train.folder import RunFolder
 
         title = f"{result.out.resolve().name}, {result.run.name}"
         draw_run(RunFolder(result.run).metrics(), result.run / "plots", title=title)
     emit(result.to_dict(), as_json=as_json)
-    progress.note(_NEXT[settings.phase].format(model=result.out))
+    if settings is not None and not as_json:
+        progress.note(_NEXT[settings.phase].format(model=result.out))

@@ -22,16 +22,22 @@ class LearnSettings(NamedSettings):
     }
 
     domain: FolderName = Field(default="general", description="Name of the body of knowledge that is taught.")
-    adapter_name: FolderName | None = Field(default=None, description="Name of the adapter (default: the domain).")
+    adapter_name: FolderName | None = Field(
+        default=None, description="Name of the adapter (default: the domain); where no mode is given, it asks for one."
+    )
     mode: Literal["auto", "adapter", "full"] = Field(
         default="auto",
-        description="adapter: new low-rank weights beside the others; full: all weights; auto: what suits the model.",
+        description="adapter: new low-rank weights beside the others; full: all weights; auto: all weights of a model "
+        "that was trained here and has no adapters, unless one is named; else an adapter.",
     )
     epochs: float | None = Field(default=None, gt=0, description="Passes over the text (default: 3).")
     steps: int | None = Field(default=None, gt=0, description="Optimizer steps, instead of epochs.")
     minutes: float | None = Field(default=None, gt=0, description="Time to train, instead of epochs.")
     learning_rate: float | None = Field(
-        default=None, gt=0, description="Peak learning rate (default: the one that the model was trained at)."
+        default=None,
+        gt=0,
+        description="Peak learning rate (default: the one that the model was trained at; 2e-4 for one pretrained "
+        "elsewhere).",
     )
     batch_size: int = Field(default=8, gt=0, description="Rows in one forward pass.")
     gradient_accumulation_steps: int = Field(default=1, gt=0, description="Forward passes in one optimizer step.")
