@@ -110,3 +110,9 @@ def test_f18_a_named_adapter_is_made_and_the_next_steps_are_said(
     assert "answers alone" in shown and "perplexity" in shown and "…" not in shown
     assert main(["rollback", str(model)]) == 0
     assert f"(questions) and all after it are undone: {model} is as it was in state" in capsys.readouterr().out
+
+
+def test_f28_prepare_names_the_next_step(place: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    out = tmp_path / "data"
+    assert main(["prepare", str(place / "text.txt"), "--out", str(out), "--vocab-size", "400"]) == 0
+    assert f"Written to {out}\nNext: lifelong train --data {out} --out" in capsys.readouterr().out

@@ -92,6 +92,15 @@ def test_f08_what_a_model_knows_can_be_listed_asked_for_and_dropped(
     assert main(["generate", str(model), "--prompt", "Line 4:", "--max-tokens", "4", "--adapter", "sea"]) == 0
     assert main(["generate", str(model), "--prompt", "Line 4:", "--adapter", "nobody"]) == 2
     capsys.readouterr()
+    assert main(["report", str(model), "--out", str(tmp_path / "page.html"), "--json"]) == 0
+    shown = json.loads(capsys.readouterr().out)
+    page = (tmp_path / "page.html").read_text(encoding="utf-8")
+    assert shown["sessions"] == ["start", "manual", "sea", "hills"] and len(shown["runs"]) == 2
+    assert "<svg" in page and "adapter sea" in page and "lesson" in page
+    run = next((model / "runs").iterdir())
+    assert main(["report", str(run), "--out", str(tmp_path / "run.html")]) == 0
+    assert main(["report", str(tmp_path), "--out", str(tmp_path / "none.html")]) == 2
+    capsys.readouterr()
     assert main(["forget", str(model), "--source", str(sea), "--json"]) == 0
     gone = json.loads(capsys.readouterr().out)
     assert gone["adapters"] == ["sea"] and gone["examples"] > 0 and "earlier states" in gone["stays"][0]

@@ -162,3 +162,15 @@ def test_importance_weighs_a_text_beside_its_replay(copy_of: Callable[[str], Pat
     )
     assert four.matrix.bpb[-1][1] < plain.matrix.bpb[-1][1] - 0.01
     assert lost(four, "manual") > lost(plain, "manual")
+
+
+def test_a_new_domain_is_measured_on_what_later_sessions_measure(model: Path, code_file: Path, tmp_path: Path) -> None:
+    """More held-out text than is measured: the first figure of a domain is of the same documents as all later ones."""
+    (tmp_path / "poem.txt").write_text("\n\n".join(f"Line {i}: the sea is {i} miles wide." for i in range(600)))
+    first = teach(model, code_file, mode="adapter", steps=5, accept=True, max_bytes=4000)
+    second = teach(model, tmp_path / "poem.txt", domain="sea", steps=1, learning_rate=1e-9, accept=True, max_bytes=4000)
+    code = first.matrix.domains.index("code")
+    before, after = first.matrix.bpb[-1][code], second.matrix.bpb[-1][code]
+    assert after == pytest.approx(before, abs=0.01) and second.changes["code"].before == pytest.approx(
+        first.changes["code"].after, abs=1e-6
+    )

@@ -13,7 +13,8 @@ from lifelong.errors import LifelongError
 from lifelong.learn.ewc import ElasticPull, fisher_diagonal
 from lifelong.model.adapters import AdapterConfig, adapted_layers, attach_adapter, merge_adapter
 from lifelong.model.directory import fingerprint, model_weights
-from lifelong.model.foreign import ForeignModel, new_foreign
+from lifelong.model.foreign import ForeignModel
+from lifelong.model.networks import new_foreign
 from lifelong.model.outside import with_rows
 from lifelong.tokens.loader import Batch
 

@@ -40,6 +40,7 @@ _VERBS: dict[Group, dict[str, tuple[str, str]]] = {
         "forget": ("forget:forget", "Drop a source from what a model remembers."),
         "history": ("history:history", "What a model was taught, and when."),
         "rollback": ("rollback:rollback", "Put a model back to where it was before a lesson."),
+        "report": ("report:report", "One page on a model or a run: curves, matrix, history."),
     },
     _USE: {
         "evaluate": ("evaluate:evaluate", "Measure a model on held-out text."),

@@ -127,6 +127,8 @@ def consolidate(model: Path, settings: ConsolidateSettings, *, dry_run: bool = F
             stack.enter_context(writer_lock(root / HOME))
             place = root
         teacher, tokenizer = load_model(root, device=device)
+        if not teacher.plain_logits:
+            raise LifelongError("models of this family cannot be consolidated yet: they scale or cap their logits")
         memory = ReplayMemory.load(root / MEMORY)
         memory.capacity = max(memory.capacity, len(memory.documents()))
         run = RunFolder.create(place, "consolidate", settings)

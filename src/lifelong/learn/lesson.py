@@ -39,6 +39,7 @@ class LessonResult:
     changes: dict[str, Change]
     mode: Mode
     scale: float
+    replay_share: float
     alone: dict[str, dict[str, float]]
     steps: int
     tokens: int
@@ -57,6 +58,7 @@ class LessonResult:
             "matrix": self.matrix.to_dict(),
             "mode": self.mode,
             "scale": self.scale,
+            "replay_share": self.replay_share,
             "alone": self.alone,
             "steps": self.steps,
             "tokens": self.tokens,

@@ -33,7 +33,7 @@ from lifelong.model.directory import find_model, load_model, read_config
 from lifelong.model.store import HOME, ModelStore
 from lifelong.settings.learn import LearnSettings
 from lifelong.text.document import DataSource
-from lifelong.text.memory import ReplayMemory
+from lifelong.text.memory import ReplayMemory, frozen
 from lifelong.tokens.checks import longest_row
 from lifelong.tokens.loading import load_tokenizer
 from lifelong.train.folder import RunFolder
@@ -132,6 +132,7 @@ def _give(lesson: Lesson, known: list[str], *, dry_run: bool) -> LessonResult | 
         changes=changes,
         mode=lesson.mode,
         scale=moving.scale,
+        replay_share=lesson.run.facts["replay_share"],
         alone={name: {expert: s.bits_per_byte for expert, s in score.experts.items()} for name, score in after.items()},
         steps=plan.total_steps,
         tokens=sum(row["tokens"] for row in lesson.run.metrics()),
@@ -146,7 +147,8 @@ def _give(lesson: Lesson, known: list[str], *, dry_run: bool) -> LessonResult | 
 def _open(lesson: Lesson, known: list[str], split: str) -> Holdings:
     """Return the slices of all domains, and of this one where it has none yet, ready to be read."""
     slices = read_slices(lesson.root, known, split)
-    slices.setdefault(lesson.settings.domain, lesson.corpus.split(split))
+    if lesson.settings.domain not in slices:  # what will be frozen: later sessions measure the same documents
+        slices[lesson.settings.domain] = frozen(lesson.corpus.split(split), seed=lesson.settings.seed)
     length, size = lesson.sequence_length, lesson.settings.max_bytes
     return hold(lesson.tokenizer, slices, sequence_length=length, max_bytes=size)
 

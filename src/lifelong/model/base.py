@@ -78,6 +78,11 @@ class LanguageModel(nn.Module, ABC):
         """The output layer's matrix (V, C): logits are ``hidden @ output_weight.T``."""
 
     @property
+    def plain_logits(self) -> bool:
+        """Whether logits are exactly ``hidden @ output_weight.T``, with no scale, bias or cap."""
+        return True
+
+    @property
     @abstractmethod
     def tied_names(self) -> frozenset[str]:
         """Names in the state dict that are other names' tensors, and are not written."""

@@ -15,8 +15,9 @@ from lifelong.model.adapters import load_adapter, read_adapter_config
 from lifelong.model.base import LanguageModel
 from lifelong.model.encoder import build_model
 from lifelong.model.experts import BASE, ROUTED, load_experts
-from lifelong.model.foreign import ForeignConfig, describe, load_foreign, new_foreign
+from lifelong.model.foreign import ForeignConfig, describe
 from lifelong.model.huggingface import from_huggingface, is_ours, to_huggingface
+from lifelong.model.networks import load_foreign, new_foreign
 from lifelong.model.seq2seq import MODEL_TYPE, EncoderDecoderModel, load_encoder_decoder, new_network
 from lifelong.model.store import HOME, ModelStore
 from lifelong.model.weights import TORCH_WEIGHTS, WEIGHTS, open_weights, save_tensors

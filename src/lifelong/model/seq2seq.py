@@ -16,7 +16,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from lifelong.errors import LifelongError
-from lifelong.model.foreign import ForeignConfig, ForeignModel, load_network, quiet
+from lifelong.model.foreign import ForeignConfig, ForeignModel
+from lifelong.model.networks import load_network, quiet
 from lifelong.settings.load import validate
 from lifelong.settings.model import ModelConfig
 from lifelong.tokens.base import Tokenizer

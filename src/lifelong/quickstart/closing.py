@@ -14,8 +14,8 @@ PROMPTS = {
 }
 CAVEAT = (
     "A model of this size, trained for minutes, writes English that looks like a docstring and gets facts wrong. "
-    "Knowing things takes far more text than this: the way there is a pretrained base (lifelong train --base MODEL: "
-    "a directory, a name on the Hugging Face hub, or what lifelong import makes of a GGUF file)."
+    "Knowing things takes far more text than this: the way there is a pretrained base (lifelong train --base MODEL, or "
+    "lifelong import for a GGUF file)."
 )
 _RUNS = {"pretrain": "Pretraining", "chat": "Chat tuning", "lesson": "The lesson"}
 
@@ -105,7 +105,7 @@ def _facts(notes: dict[str, Any]) -> dict[str, str]:
         "parameters": f"{pretrain['parameters']:,}",
         "pretrained on": f"{pretrain['tokens']:,} tokens",
         "chat tuned on": f"{chat['tokens']:,} tokens of answers",
-        "taught": f"{lesson['tokens']:,} tokens (half of them replay)",
+        "taught": f"{lesson['tokens']:,} tokens ({lesson['replay_share']:.0%} of them replay)",
         "speed": f"{pretrain['tokens_per_second']:,.0f} tokens/s",
         "time": spell_seconds(seconds),
     }

@@ -188,14 +188,14 @@ class _Story:
             shutil.rmtree(unfinished, ignore_errors=True)
             shutil.copytree(self.model, unfinished, ignore=shutil.ignore_patterns("runs", ".lock"))
             unfinished.replace(self.copy)
-        return self._learn(self.model, minutes=self.left() * LESSON)
+        return self._learn(self.model, minutes=self.left() * LESSON, mode="adapter")
 
     def naive(self) -> dict[str, Any]:
         taught = self.notes["lesson"]
-        # As many steps on new text as the lesson had: half of its rows were replay.
+        # As many steps on new text as the lesson had: the others of its rows were replay.
         return self._learn(
             self.copy,
-            steps=max(1, taught["steps"] // 2),
+            steps=max(1, round(taught["steps"] * (1 - taught.get("replay_share", 0.5)))),
             mode="full",
             replay_share=0.0,
             use_ewc=False,

@@ -2,47 +2,19 @@
 
 from __future__ import annotations
 
-from typing import ClassVar
-
 from pydantic import Field
 
-from lifelong.settings.keys import NamedSettings
-from lifelong.settings.train import Precision, Switch
+from lifelong.settings.session import SessionSettings
 
 
-class ConsolidateSettings(NamedSettings):
-    """Settings of ``lifelong consolidate``. One of ``epochs``, ``steps`` and ``minutes`` says how long."""
+class ConsolidateSettings(SessionSettings):
+    """Settings of ``lifelong consolidate``; the text of which epochs are counted is the replay memory."""
 
-    exclusive: ClassVar[tuple[str, ...]] = ("epochs", "steps", "minutes")
-    exclusive_default: ClassVar[float | None] = 3.0
-
-    epochs: float | None = Field(default=None, gt=0, description="Passes over the replay memory (default: 3).")
-    steps: int | None = Field(default=None, gt=0, description="Optimizer steps, instead of epochs.")
-    minutes: float | None = Field(default=None, gt=0, description="Time to train, instead of epochs.")
-    learning_rate: float | None = Field(
-        default=None, gt=0, description="Peak learning rate (default: the one that the model was trained at)."
-    )
-    batch_size: int = Field(default=8, gt=0, description="Rows in one forward pass.")
-    gradient_accumulation_steps: int = Field(default=1, gt=0, description="Forward passes in one optimizer step.")
-    sequence_length: int | None = Field(default=None, gt=0, description="Tokens in a row (default: the model's).")
     teacher_share: float = Field(
         default=0.5, ge=0, le=1, description="Part of the loss that is each domain's own adapter as a teacher."
     )
-    use_ewc: bool = Field(default=True, description="Pull weights that the base's domains need back.")
-    ewc_lambda: float = Field(default=1000.0, ge=0, description="Strength of that pull, as in `lifelong learn`.")
-    fisher_batches: int = Field(default=32, gt=0, description="Batches of old text that EWC's Fisher is estimated on.")
     samples: int = Field(
         default=64,
         ge=0,
         description="Texts that a base pretrained elsewhere writes itself, to be replayed for what it was trained on.",
     )
-    tolerance: float = Field(
-        default=0.01, ge=0, description="Share of its bits per byte that a domain may lose, or all is undone."
-    )
-    accept: bool = Field(default=False, description="Keep the outcome whatever the measures say.")
-    max_bytes: int = Field(default=200_000, gt=0, description="Bytes of each domain's slices that are measured.")
-    seed: int = Field(default=0, ge=0, description="Seed of data order and dropout.")
-    device: str = Field(default="auto", description="auto, cpu, cuda, cuda:1, mps.")
-    precision: Precision = Field(default="auto", description="Type of matrix products; weights are always fp32.")
-    compile: Switch = Field(default="auto", description="Compile the blocks; auto: where the run is long enough.")
-    threads: int | None = Field(default=None, gt=0, description="CPU threads (default: all cores).")

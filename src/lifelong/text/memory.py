@@ -80,18 +80,23 @@ class ReplayMemory:
         return memory
 
 
+def frozen(documents: Sequence[Document], *, seed: int = 0, max_bytes: int = SLICE_BYTES) -> list[Document]:
+    """Return the documents that `write_slice` would freeze, in its order: by hash, up to ``max_bytes``."""
+    kept: list[Document] = []
+    total = 0
+    for document in sorted(documents, key=lambda document: position(str(content_hash(document)), seed)):
+        total += document.bytes
+        if kept and total > max_bytes:
+            break
+        kept.append(document)
+    return kept
+
+
 def write_slice(documents: Sequence[Document], path: Path, *, seed: int = 0, max_bytes: int = SLICE_BYTES) -> int:
     """Freeze documents as JSON lines, in an order by hash, up to ``max_bytes``; returns how many were left out."""
-    ordered = sorted(documents, key=lambda document: position(str(content_hash(document)), seed))
-    lines: list[str] = []
-    total = 0
-    for document in ordered:
-        total += document.bytes
-        if lines and total > max_bytes:
-            break
-        lines.append(json.dumps(document.row(), ensure_ascii=False) + "\n")
-    write_text(path, "".join(lines))
-    return len(ordered) - len(lines)
+    kept = frozen(documents, seed=seed, max_bytes=max_bytes)
+    write_text(path, "".join(json.dumps(document.row(), ensure_ascii=False) + "\n" for document in kept))
+    return len(documents) - len(kept)
 
 
 def read_slice(path: Path) -> list[Document]:

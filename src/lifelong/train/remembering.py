@@ -11,7 +11,7 @@ from lifelong.evaluate.matrix import Matrix, extend_matrix
 from lifelong.model.base import LanguageModel
 from lifelong.model.store import ModelStore
 from lifelong.text.document import Document
-from lifelong.text.memory import read_slice
+from lifelong.text.memory import frozen, read_slice
 from lifelong.tokens.base import Tokenizer
 from lifelong.train.founding import slice_path
 from lifelong.train.job import Job
@@ -32,7 +32,7 @@ def measure_domains(job: Job, *, before: bool = False) -> dict[str, float] | Non
         job.model,
         job.tokenizer,
         job.origin,
-        {job.domain: job.corpus.test},
+        {job.domain: frozen(job.corpus.test)},
         length=job.loader.sequence_length,
         max_bytes=job.settings.evaluation.max_bytes,
         before=before,

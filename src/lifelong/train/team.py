@@ -208,9 +208,7 @@ class _Followers:
             self.store, _, _ = next(rendezvous("env://"))
             return
         self.store = TCPStore("127.0.0.1", 0, is_master=True, wait_for_workers=False, timeout=_STEP)
-        import lifelong
-
-        source = str(Path(lifelong.__file__).parent.parent)
+        source = str(Path(__file__).parents[2])
         paths = [source, *filter(None, [os.environ.get("PYTHONPATH")])]
         for rank in range(1, size):
             environment = {

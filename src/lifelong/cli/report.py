@@ -1,0 +1,23 @@
+"""`lifelong report`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+from cyclopts import Parameter
+
+from lifelong.cli.common import AsJson, emit
+
+
+def report(
+    place: Annotated[Path, Parameter(help="A model directory, or a run.")],
+    *,
+    out: Annotated[Path, Parameter(help="The HTML file to write.")],
+    as_json: AsJson = False,
+) -> None:
+    """Write one self-contained page: loss curves, the matrix, what the model was taught."""
+    from lifelong.report.model_page import write_page
+
+    found = write_page(place, out)
+    emit(found, as_json=as_json, show=lambda: print(found["page"]))
