@@ -17,6 +17,7 @@ from lifelong.settings.train import TrainSettings
 
 
 class _Result:
+    accepted = True
     out = Path("m")
     run = Path("m/runs/0001-none")
 

@@ -167,7 +167,7 @@ def test_f14_scenario_4_an_onnx_model_alone_cannot_be_trained_and_training_start
     (out / "onnx" / "model.onnx").write_bytes(b"an export")
     assert train(data, out, "--preset", preset) == 0
     said = capsys.readouterr().err
-    assert f"warning: found an ONNX model at {out / 'onnx'}, but its source model not in {out}." in said
+    assert f"warning: found an ONNX model at {out / 'onnx'}, but its source model is not in {out}." in said
     assert start_of(out)["kind"] == "new" and (out / "onnx" / "model.onnx").read_bytes() == b"an export"
 
 

@@ -71,7 +71,7 @@ def test_nan_is_an_error() -> None:
 
 
 @pytest.mark.parametrize(
-    "setting", [{"temperature": -1.0}, {"temperature": math.nan}, {"top_k": -1}, {"top_p": 0.0}, {"top_p": 1.5}]
+    "setting", [{"temperature": -1.0}, {"temperature": math.nan}, {"top_k": -1}, {"top_p": -0.1}, {"top_p": 1.5}]
 )
 def test_settings_out_of_range(setting: dict[str, float]) -> None:
     with pytest.raises(LifelongError):

@@ -172,8 +172,12 @@ def spell_bytes(count: float) -> str:
 
 
 def print_table(columns: list[str], rows: list[list[str]], *, title: str | None = None) -> None:
-    """Print a table on standard output; columns after the first are set to the right where they hold numbers."""
+    """Print a table on standard output; columns after the first are set to the right where they hold numbers.
+
+    Names and numbers are never cut short: where the screen is too narrow for them, lines are longer than it.
+    """
     from rich import box
+    from rich.cells import cell_len
     from rich.console import Console
     from rich.table import Table
     from rich.text import Text
@@ -182,7 +186,11 @@ def print_table(columns: list[str], rows: list[list[str]], *, title: str | None 
     for index, column in enumerate(columns):
         cells = [row[index] for row in rows]
         numeric = index > 0 and all(not cell or cell[0] in "0123456789-+" for cell in cells)
-        table.add_column(column, justify="right" if numeric else "left", no_wrap=index == 0 or numeric)
+        whole = index == 0 or numeric
+        width = max(map(cell_len, [column, *cells])) if whole else None
+        table.add_column(column, justify="right" if numeric else "left", no_wrap=whole, min_width=width)
     for row in rows:
         table.add_row(*(Text(cell) for cell in row))
-    Console().print(table)
+    console = Console()
+    console.width = max(console.width, console.measure(table, options=console.options.update(width=10_000)).minimum)
+    console.print(table)

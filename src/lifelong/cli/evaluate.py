@@ -69,7 +69,7 @@ def show_scores(
             rows.append(_row("all", total))
         if objective in _FIGURES:
             print(_FIGURES[objective])
-        print_table(["text", "bits/byte", "± s.e.", "loss", "perplexity", "accuracy", "tokens", "bytes"], rows)
+        print_table(["text", "bits/byte", "± s.e.", "loss", "perplexity", "correct", "tokens", "bytes"], rows)
 
     emit(result, as_json=as_json, show=show)
 

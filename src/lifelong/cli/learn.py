@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from lifelong import progress
 from lifelong.cli.common import AsJson, DryRun, Model, Sources, configurable, emit
 from lifelong.settings.learn import LearnSettings
 
@@ -24,3 +25,5 @@ def learn(
             emit({"dry_run": True}, as_json=True)
         return
     emit(result.to_dict(), as_json=as_json, show=lambda: print(result.summary()))
+    if not as_json and result.accepted:
+        progress.note(f"Next: lifelong matrix {model}; undo it: lifelong rollback {model}")

@@ -45,7 +45,10 @@ def prepare(
             print(f"{name:<5}  {facts['documents']:>8,} documents  {spell_bytes(facts['bytes']):>9}{tokens}")
         if "tokenizer" in report:
             print(f"tokenizer  {report['tokenizer']['vocab_size']:,} tokens")
-        print("Nothing was written (--dry-run)." if dry_run else f"Written to {out}")
+        if dry_run:
+            print("Nothing was written (--dry-run).")
+        else:
+            print(f"Written to {out}\nNext: lifelong train --data {out} --out my-model")
 
     emit(result, as_json=as_json, show=show)
 

@@ -26,5 +26,6 @@ def rollback(
             print(f"Undone with it: {line}.")
         for source in event["back_again"]:
             print(f"Back again, as it was forgotten only later: {source} (lifelong forget {model} --source {source}).")
+        print(f"What was undone stays in the history: lifelong history {model}")
 
     emit(event, as_json=as_json, show=show)

@@ -20,13 +20,19 @@ def train(
     data: Annotated[
         list[str] | None,
         Parameter(
+            name=["--data", "--data-file"],
             consume_multiple=True,
             negative=(),
             help="PATH[:KIND][@WEIGHT] of files, folders, globs; a prepared directory; or token caches. "
             "Not needed with --cache-dir.",
         ),
     ] = None,
-    out: Annotated[Path, Parameter(help="The model directory; a model that it holds is trained further.")],
+    out: Annotated[
+        Path,
+        Parameter(
+            name=["--out", "--output-dir"], help="The model directory; a model that it holds is trained further."
+        ),
+    ],
     tokenizer: Annotated[Path | None, Parameter(help="A tokenizer (default: the model's, or a new one).")] = None,
     base: Annotated[
         Path | None,
@@ -76,4 +82,4 @@ def train(
     result = run(
         data or [], out, settings, tokenizer=tokenizer, base=base, fresh=fresh, onnx=onnx_output, dry_run=dry_run
     )
-    show_run(result, as_json=as_json)
+    show_run(result, as_json=as_json, dry_run=dry_run)

@@ -58,7 +58,7 @@ def generate(
         prompt: text, or token ids.
         max_tokens: the most tokens to write.
         temperature: see :func:`lifelong.generate.sampling.sample_next`, also for ``top_p`` and ``top_k``.
-        top_p: the probability that the tokens drawn from hold together; 1 = no limit.
+        top_p: the probability that the tokens drawn from hold together; 1 or 0 = no limit.
         top_k: how many of the likeliest tokens are drawn from; 0 = no limit.
         seed: for the draws; without one every call writes something else.
         stop_ids: tokens that end a sample, beside the end of the text.

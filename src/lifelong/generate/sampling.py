@@ -20,8 +20,8 @@ def check_sampling(*, temperature: float, top_k: int, top_p: float) -> None:
         raise LifelongError(f"temperature {temperature} is negative", fix="Use 0 for the likeliest token, or more.")
     if top_k < 0:
         raise LifelongError(f"top-k {top_k} is negative", fix="Use 0 for no limit, or a number of tokens.")
-    if not 0 < top_p <= 1:
-        raise LifelongError(f"top-p {top_p} is not in (0, 1]", fix="Use 1 for no limit, 0.9 for the usual one.")
+    if not 0 <= top_p <= 1:
+        raise LifelongError(f"top-p {top_p} is not in [0, 1]", fix="Use 1 for no limit, 0.9 for the usual one.")
 
 
 def sample_next(
@@ -37,8 +37,8 @@ def sample_next(
     """Return one token id per row, (B,) int64 on the logits' device, drawn from logits (B, V).
 
     In this order: banned ids are removed, the temperature divides, ``top_k`` keeps the k likeliest (0 = all), ``top_p``
-    keeps the smallest set of likeliest tokens whose probabilities sum to at least p
-    (nucleus sampling, Holtzman et al. 2020, arXiv:1904.09751), and one is drawn. ``temperature`` 0 or ``greedy`` takes
+    keeps the smallest set of likeliest tokens whose probabilities sum to at least p (0 or 1 = all;
+    nucleus sampling, Holtzman et al. 2020, arXiv:1904.09751), and one is drawn. ``temperature`` 0 or ``greedy`` takes
     the likeliest, the lowest id in a tie.
 
     Draws happen on the CPU in fp32, so a seeded ``generator`` (a CPU one) gives the same choice on every device.
@@ -58,7 +58,7 @@ def sample_next(
     scores = (scores - scores.amax(-1, keepdim=True)) / temperature
     if 0 < top_k < scores.shape[-1]:
         scores[scores < scores.topk(top_k).values[:, -1:]] = -torch.inf
-    if top_p < 1:
+    if 0 < top_p < 1:
         ordered, order = scores.sort(dim=-1, descending=True, stable=True)
         probabilities = ordered.softmax(-1)
         # A token goes when those before it already hold p; so the likeliest always stays.

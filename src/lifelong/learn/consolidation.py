@@ -256,7 +256,7 @@ class _Folding:
         progress.note(
             f"All weights, from the text of {len(self.memory.counts())} domains and {len(set(teachers))} teachers: "
             f"{steps} steps of {rows} x {self._length} tokens, {steps * rows / epoch_rows:.2f} epochs of the memory at "
-            f"rate {rate:g}, about {steps * seconds / 60:.1f} minutes; compile {compiled}"
+            f"rate {rate:g}, about {progress.spell_seconds(steps * seconds)}; compile {compiled}"
         )
         caches = [source.cache for source in loader.sources if hasattr(source, "cache")]
         self.run.record(

@@ -40,6 +40,8 @@ def choose_mode(settings: LearnSettings, state: dict[str, Any]) -> tuple[Mode, s
         return "adapter", "the model has adapters already"
     if "pretrained" in state or not state:
         return "adapter", "the base was pretrained elsewhere, on text that is not here to be replayed"
+    if settings.adapter_name is not None:
+        return "adapter", "an adapter is named"
     return "full", "the model was trained here, and its text is here to be replayed"
 
 

@@ -116,7 +116,11 @@ def find_model(path: Path) -> Path:
         if is_model_directory(candidate):
             return candidate
     missing = CONFIG if not (path / CONFIG).is_file() else WEIGHTS
-    raise LifelongError(f"not a model directory: {missing} is missing", where=str(path))
+    raise LifelongError(
+        f"not a model directory: {missing} is missing",
+        where=str(path),
+        fix="Name a model directory, a run in its runs/, or a checkpoint. `lifelong train --out DIR` makes a model.",
+    )
 
 
 def read_config(path: Path) -> ModelConfig | ForeignConfig:

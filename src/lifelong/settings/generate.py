@@ -15,7 +15,9 @@ class SamplingSettings(NamedSettings):
     synonyms: ClassVar[dict[str, str]] = {"max_new_tokens": "max_tokens", "max_length": "max_tokens"}
 
     temperature: float = Field(default=0.8, ge=0, description="Higher is more varied; 0 takes the likeliest token.")
-    top_p: float = Field(default=0.9, gt=0, le=1, description="Smallest set of tokens with this probability; 1: all.")
+    top_p: float = Field(
+        default=0.9, ge=0, le=1, description="Smallest set of tokens with this probability; 1 or 0: all."
+    )
     top_k: int = Field(default=50, ge=0, description="Likeliest tokens that are considered; 0: all.")
     seed: int | None = Field(default=None, ge=0, description="The same seed gives the same text.")
     device: str = Field(default="auto", description="auto, cpu, cuda, cuda:1, mps.")

@@ -20,10 +20,13 @@ class LearnSettings(SessionSettings):
     }
 
     domain: FolderName = Field(default="general", description="Name of the body of knowledge that is taught.")
-    adapter_name: FolderName | None = Field(default=None, description="Name of the adapter (default: the domain).")
+    adapter_name: FolderName | None = Field(
+        default=None, description="Name of the adapter (default: the domain); where no mode is given, it asks for one."
+    )
     mode: Literal["auto", "adapter", "full"] = Field(
         default="auto",
-        description="adapter: new low-rank weights beside the others; full: all weights; auto: what suits the model.",
+        description="adapter: new low-rank weights beside the others; full: all weights; auto: all weights of a model "
+        "that was trained here and has no adapters, unless one is named; else an adapter.",
     )
     lora_rank: int = Field(default=8, gt=0, description="Rank of the adapter.")
     lora_alpha: float = Field(default=16.0, gt=0, description="Scale of the adapter is alpha / rank.")

@@ -23,7 +23,7 @@ _FOLDER = Path(__file__).parent / "profiles"
 _ORDER = ("smoke-pretrain", "smoke-sft", "minimal", "minimal-sft", "dev", "dev-sft", "technical", "prod", "prod-sft")
 # A step's share of the speed of a matrix product, forward, backward and optimizer: 1,322 tokens/s of a model of 11.2M
 # parameters are half of what two cores with 170 GFLOP/s could do (benchmarks/training_speed.py; compiled: 0.6).
-_EFFICIENCY = 0.5
+EFFICIENCY = 0.5
 
 
 class Profile(Settings):
@@ -108,7 +108,7 @@ def cost(settings: TrainSettings, flops_per_second: float, config: ModelConfig |
     """
     config = config or load_preset(settings.preset).config()
     length = min(settings.sequence_length or config.max_seq_len, config.max_seq_len)
-    per_token = config.flops_per_token(length) / (_EFFICIENCY * flops_per_second)
+    per_token = config.flops_per_token(length) / (EFFICIENCY * flops_per_second)
     rows = settings.batch_size * settings.gradient_accumulation_steps
     tokens = settings.steps * rows * length if settings.steps is not None else None
     return Cost(config.parameters, tokens, None if tokens is None else tokens * per_token, 1e6 * per_token)

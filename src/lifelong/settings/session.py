@@ -20,7 +20,9 @@ class SessionSettings(NamedSettings):
     steps: int | None = Field(default=None, gt=0, description="Optimizer steps, instead of epochs.")
     minutes: float | None = Field(default=None, gt=0, description="Time to train, instead of epochs.")
     learning_rate: float | None = Field(
-        default=None, gt=0, description="Peak learning rate (default: the one that the model was trained at)."
+        default=None,
+        gt=0,
+        description="Peak learning rate (default: the one that the model was trained at; else 2e-4).",
     )
     batch_size: int = Field(default=8, gt=0, description="Rows in one forward pass.")
     gradient_accumulation_steps: int = Field(default=1, gt=0, description="Forward passes in one optimizer step.")

@@ -61,7 +61,9 @@ class SamplesSettings(Settings):
     max_tokens: int = Field(default=50, gt=0, description="New tokens in a sample at most.")
     temperature: float = Field(default=0.8, ge=0, description="Higher is more varied; 0 takes the likeliest token.")
     top_k: int = Field(default=50, ge=0, description="Likeliest tokens that are considered; 0: all.")
-    top_p: float = Field(default=0.9, gt=0, le=1, description="Smallest set of tokens with this probability; 1: all.")
+    top_p: float = Field(
+        default=0.9, ge=0, le=1, description="Smallest set of tokens with this probability; 1 or 0: all."
+    )
     num_samples: int = Field(default=1, gt=0, description="Samples of each prompt.")
 
     @property

@@ -7,6 +7,7 @@ from typing import Any
 import torch
 
 from lifelong import progress
+from lifelong.settings.profiles import EFFICIENCY
 from lifelong.train.job import Job
 from lifelong.train.meter import ceiling
 from lifelong.train.optim import learning_rate
@@ -21,12 +22,29 @@ from lifelong.train.planning import (
     steps_of,
 )
 
+_LONG_STEP_SECONDS = 20.0  # a step that takes longer is estimated: measuring a few would take minutes
+
+
+def _step_seconds(job: Job, tokens: int, reach: float) -> float:
+    """Return the seconds of a step of ``tokens``: measured, or where that takes too long estimated as for a profile.
+
+    Measured it is also where the length of the run rests on it, and where processes have to agree on it.
+    """
+    estimate = tokens * job.model.config.flops_per_token(job.loader.sequence_length) / (EFFICIENCY * reach)
+    if estimate > _LONG_STEP_SECONDS and job.settings.minutes is None and job.world.size == 1:
+        progress.note(
+            f"A step takes about {progress.spell_seconds(estimate)} here: estimated, as measuring would take minutes."
+        )
+        return estimate
+    return measure_step(job.model, job.loader, job.plan)
+
 
 def decide(job: Job, data: list[str]) -> tuple[int, dict[str, Any]]:
     """Decide, once, how long the run is and how it computes; say it and return the facts to record."""
     settings, loader = job.settings, job.loader
     rows = settings.batch_size * settings.gradient_accumulation_steps
-    seconds = measure_step(job.model, loader, job.plan)
+    reach = ceiling(job)
+    seconds = _step_seconds(job, rows * loader.sequence_length, reach)
     # Measuring the gate costs about a third of training on as much text.
     measured = min(settings.evaluation.max_bytes, sum(document.bytes for document in job.corpus.gate))
     per_measure = seconds / 3 * measured / job.bytes_per_token / (rows * loader.sequence_length)
@@ -53,7 +71,7 @@ def decide(job: Job, data: list[str]) -> tuple[int, dict[str, Any]]:
     config = job.model.config
     progress.note(
         f"{config.parameters:,} parameters, {steps} steps of {rows} x {loader.sequence_length} tokens "
-        f"({epochs:.2f} epochs), about {steps * seconds / 60:.1f} minutes; "
+        f"({epochs:.2f} epochs), about {progress.spell_seconds(steps * seconds)}; "
         f"{job.precision}, compile {compiled}"
     )
     if job.world.size > 1:
@@ -75,7 +93,7 @@ def decide(job: Job, data: list[str]) -> tuple[int, dict[str, Any]]:
         "step_seconds_estimate": seconds,
         "measure_every": measure_every(settings, steps, measures),
         "parameters": config.parameters,
-        "matmul_flops": ceiling(job),
+        "matmul_flops": reach,
         "learning_rate": learning_rate(settings.optimizer),
         "bytes_per_token": job.bytes_per_token,
         "mixture": mixture.to_dict() if mixture else None,

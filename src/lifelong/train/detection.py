@@ -77,7 +77,7 @@ def detect(out: Path, *, base: Path | None = None, fresh: bool = False, onnx: Pa
         says.append(f"Found an ONNX model at {export}: export it again after training, it stays as it is until then.")
     elif export is not None:
         says.append(
-            f"warning: found an ONNX model at {export}, but its source model not in {out}. "
+            f"warning: found an ONNX model at {export}, but its source model is not in {out}. "
             "ONNX cannot be trained further, so training starts fresh."
         )
     if exists and (same or (base is None and not fresh)):

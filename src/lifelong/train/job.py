@@ -200,14 +200,15 @@ def assemble(
             progress.note("note: there is no replay memory yet, so nothing is replayed")
     sources: list[RowSource] = [_source(settings.phase, item.cache, length) for item in caches]
     for item, source in zip(caches, sources, strict=True):
+        where = f" in '{item.name}'" if len(caches) > 1 else ""
         if isinstance(source, ChatSource) and source.truncated + source.skipped:
             progress.note(
-                f"note: of {item.cache.documents:,} conversations in '{item.name}', {source.truncated:,} are cut at "
+                f"note: of {item.cache.documents:,} conversations{where}, {source.truncated:,} are cut at "
                 f"{length} tokens, and {source.skipped:,} are left out, with no answer within them"
             )
         if isinstance(source, PairSource) and source.truncated + source.skipped:
             progress.note(
-                f"note: of {len(source):,} answers in '{item.name}', {source.truncated:,} or their prompts are cut at "
+                f"note: of {len(source):,} answers{where}, {source.truncated:,} or their prompts are cut at "
                 f"{length} tokens; {source.skipped:,} documents without an answer are left out"
             )
     hide = hiding_of(model, tokenizer, settings, [*sources, *(source for source, _ in replayed)])

@@ -12,6 +12,7 @@ from lifelong.device import has_compiler
 from lifelong.errors import LifelongError
 from lifelong.model.base import LanguageModel
 from lifelong.model.transformer import Transformer
+from lifelong.progress import spell_seconds
 from lifelong.settings.train import ScheduleSettings, TrainSettings
 from lifelong.tokens.loader import Loader
 from lifelong.train.loop import Plan, train_steps
@@ -148,9 +149,9 @@ def compile_blocks(model: LanguageModel, choice: str, run_seconds: float) -> str
     if device.type == "cpu" and not has_compiler():
         return "off (no C++ compiler on the path)"
     if choice == "auto" and (device.type == "mps" or run_seconds < COMPILE_PAYS_SECONDS):
-        return f"off (a run of {run_seconds:.0f} s is too short to pay for it)"
+        return f"off (a run of {spell_seconds(run_seconds)} is too short to pay for it)"
     if not isinstance(model, Transformer):
         return "off (transformers computes this model)"
     for block in model.model.layers:
         block.compile(dynamic=False)
-    return "on (as set)" if choice == "on" else f"on (it pays in a run of {run_seconds:.0f} s)"
+    return "on (as set)" if choice == "on" else f"on (it pays in a run of {spell_seconds(run_seconds)})"

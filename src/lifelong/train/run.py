@@ -18,6 +18,7 @@ from lifelong.model.directory import load_model, load_weights, write_model_files
 from lifelong.model.hub import base_directory
 from lifelong.model.store import HOME
 from lifelong.settings.load import load_settings
+from lifelong.settings.presets import load_preset
 from lifelong.settings.train import TrainSettings
 from lifelong.text.corpus import Corpus, open_corpus
 from lifelong.text.document import DataSource
@@ -82,6 +83,8 @@ def train(
     """
     base = base_directory(base) if base is not None else None
     found = detect(out, base=base, fresh=fresh, onnx=onnx)
+    if found.start is None:
+        load_preset(settings.preset)  # before the reading: its name may be wrong
     caches = open_caches(data, settings)
     corpus = Corpus() if caches else _read(data, settings)
     processes, device = count_processes(settings, pick_device(settings.device))
@@ -192,6 +195,12 @@ def _read(data: list[str], settings: TrainSettings) -> Corpus:
     corpus = open_corpus([DataSource.parse(item) for item in data], domain=settings.domain or "")
     for warning in corpus.report.get("warnings", []):
         progress.note(f"note: {warning}")
+    if settings.phase == "sft" and all(document.messages is None for document in corpus.train):
+        raise LifelongError(
+            "there are no conversations here, only running text",
+            where=", ".join(data),
+            fix='Chat tuning needs rows of {"messages": [...]}, or of questions and answers (name the kind: PATH:qa).',
+        )
     return corpus
 
 
