@@ -109,7 +109,7 @@ def test_f18_a_named_adapter_is_made_and_the_next_steps_are_said(
     shown = capsys.readouterr().out
     assert "answers alone" in shown and "perplexity" in shown and "…" not in shown
     assert main(["rollback", str(model)]) == 0
-    assert "(questions) is undone: the model is as it was before it" in capsys.readouterr().out
+    assert "(questions). The model is as it was before it" in capsys.readouterr().out
 
 
 def test_f28_prepare_names_the_next_step(place: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

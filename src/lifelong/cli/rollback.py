@@ -21,7 +21,7 @@ def rollback(
     event = undo(model, session)
 
     def show() -> None:
-        print(f"Lesson {event['undone_session']} ({event['domain']}) is undone: the model is as it was before it.")
+        print(f"Undone: {event['undone']}. The model is as it was before it.")
         for line in event["also_undone"]:
             print(f"Undone with it: {line}.")
         for source in event["back_again"]:

@@ -80,6 +80,7 @@ def _roll_back(store: ModelStore, session: int | None) -> dict[str, Any]:
     gone = [event for event in store.history() if event["generation"] in later]
     event = {
         "event": "rollback",
+        "undone": _what(undone),
         "undone_session": undone["session"],
         "domain": undone["domain"],
         "to": target,
