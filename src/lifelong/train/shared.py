@@ -1,9 +1,10 @@
 """A model that several processes train: whole in each (DDP), or in shards (FSDP2); its state in and out.
 
 Checkpoints are what one process writes. `torch.distributed.checkpoint` is not used: the description that it puts beside
-the shards is Python's own format, which runs code when it is read. Instead the shards are brought together in process 0, one tensor at a time, and a run goes on
-from the same files under any number of processes. The cost is the time of one process writing, and memory for one copy
-of weights (on process 0's device) and optimizer state (in its main memory).
+the shards is in Python's own format, which runs code when it is read. Instead the shards are brought together in
+process 0, one tensor at a time, and a run goes on from the same files under any number of processes. The cost is the
+time of one process writing, and memory for one copy of weights (on process 0's device) and optimizer state (in its main
+memory).
 """
 
 from __future__ import annotations
