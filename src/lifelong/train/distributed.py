@@ -182,7 +182,9 @@ def _split(batches: list[Batch], size: int) -> tuple[list[dict[str, Tensor]], in
         own = {name: value[rank * rows // size : (rank + 1) * rows // size] for name, value in whole.items()}
         missing = passes * at_once - len(own["labels"])
         if missing:
-            own = {name: torch.cat([value, value[-1:].expand(missing, -1)]) for name, value in own.items()}
+            own = {
+                name: torch.cat([value, value[-1:].expand(missing, *value.shape[1:])]) for name, value in own.items()
+            }
             own["labels"][-missing:] = _IGNORED
         parts.append(own)
     return parts, at_once
