@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import ipaddress
 import os
+import signal
 import socket
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from typing import Any
 
 import hypothesis
@@ -59,3 +61,24 @@ def no_network() -> Iterator[None]:
     patch.setattr(socket, "getaddrinfo", getaddrinfo)
     yield
     patch.undo()
+
+
+@pytest.fixture
+def interrupted_at() -> Callable[[int], AbstractContextManager[None]]:
+    """A context in which Ctrl-C is pressed after a step of whatever trains."""
+    from lifelong.train.folder import RunFolder
+
+    @contextmanager
+    def context(step: int) -> Iterator[None]:
+        log = RunFolder.log
+
+        def interrupt(self: RunFolder, row: dict[str, Any]) -> None:
+            log(self, row)
+            if row["step"] == step:
+                signal.raise_signal(signal.SIGINT)
+
+        with pytest.MonkeyPatch.context() as patched:
+            patched.setattr(RunFolder, "log", interrupt)
+            yield
+
+    return context

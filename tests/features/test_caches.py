@@ -20,7 +20,6 @@ from lifelong.files import sha256_file
 from lifelong.model.directory import load_model
 from lifelong.tokens import BPETokenizer, open_cache
 from lifelong.tokens.decoding import decode_documents
-from lifelong.train.folder import RunFolder
 
 _TEXTS = [text for _, text in sorted(topics.topics.items())]
 _PRESET = """\
@@ -306,21 +305,11 @@ def test_f42_conversations_from_a_cache_train_the_assistants_turns(place: Path, 
     assert facts["after"]["bits_per_byte"] < facts["before"]["bits_per_byte"]
 
 
-def test_a_run_from_caches_resumes_bit_for_bit(
-    place: Path, caches: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_run_from_caches_resumes_bit_for_bit(place: Path, caches: Path, tmp_path: Path, interrupted_at: Any) -> None:
     mixed = ["--cache-dir", str(caches), "--mix", "docs=0.5", "notes=0.5", "--steps", "12"]
     assert train(place, tmp_path / "whole", *mixed) == 0
-    log = RunFolder.log
-
-    def interrupt(self: RunFolder, row: dict[str, Any]) -> None:
-        log(self, row)
-        if row["step"] == 5:
-            signal.raise_signal(signal.SIGINT)
-
-    monkeypatch.setattr(RunFolder, "log", interrupt)
-    assert train(place, tmp_path / "cut", *mixed) == 130
-    monkeypatch.undo()
+    with interrupted_at(5):
+        assert train(place, tmp_path / "cut", *mixed) == 130
     assert main(["resume", str(tmp_path / "cut")]) == 0
     assert sha256_file(tmp_path / "cut/model.safetensors") == sha256_file(tmp_path / "whole/model.safetensors")
 

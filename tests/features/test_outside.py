@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import pydoc_data.topics as topics
 import shutil
-import signal
 from pathlib import Path
 from typing import Any
 
@@ -192,25 +191,15 @@ def test_f13_a_lesson_on_gpt2_is_kept_as_a_peft_adapter_and_undone(
     assert not any((ours / "lifelong/adapters").rglob("*.safetensors"))
 
 
-def test_f13_an_interrupted_run_on_gpt2_goes_on_bit_for_bit(
-    text: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_f13_an_interrupted_run_on_gpt2_goes_on_bit_for_bit(text: Path, tmp_path: Path, interrupted_at: Any) -> None:
     base = make_base(tmp_path / "gpt2")  # with dropout, as GPT-2 has it
 
     def words(out: str) -> list[str]:
         place = ["--base", str(base), "--out", str(tmp_path / out)]
         return ["train", "--data", str(text), *place, *QUICK, "--steps", "6", "--learning-rate", "1e-3"]
 
-    log = RunFolder.log
-
-    def interrupt(self: RunFolder, row: dict[str, Any]) -> None:
-        log(self, row)
-        if row["step"] == 3:
-            signal.raise_signal(signal.SIGINT)
-
     assert main(words("whole")) == 0
-    with monkeypatch.context() as patched:
-        patched.setattr(RunFolder, "log", interrupt)
+    with interrupted_at(3):
         assert main(words("cut")) == 130
     assert main(["resume", str(tmp_path / "cut")]) == 0
     assert sha256_file(tmp_path / "cut/model.safetensors") == sha256_file(tmp_path / "whole/model.safetensors")

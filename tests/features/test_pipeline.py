@@ -223,17 +223,12 @@ def test_f44_killed_in_either_training_and_gone_on_with_the_weights_are_the_same
 
 
 def test_f44_ctrl_c_says_how_to_go_on(
-    place: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    place: Path,
+    tmp_path: Path,
+    interrupted_at: Any,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
-    log = RunFolder.log
-
-    def interrupt(self: RunFolder, row: dict[str, Any]) -> None:
-        log(self, row)
-        if row["step"] == 2:
-            signal.raise_signal(signal.SIGINT)
-
-    with monkeypatch.context() as patched:
-        patched.setattr(RunFolder, "log", interrupt)
+    with interrupted_at(2):
         assert main(command(place, tmp_path / "m", "--skip", "sft")) == 130
     assert "The same command goes on." in capsys.readouterr().err
     result, said = call(capsys, command(place, tmp_path / "m", "--skip", "sft", "--skip", "export"))

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import pydoc_data.topics as topics
-import signal
 from pathlib import Path
 from typing import Any
 
@@ -67,20 +66,6 @@ def train(
     assert code == 0, said
     result: dict[str, Any] = json.loads(shown)
     return result
-
-
-def interrupted(monkeypatch: pytest.MonkeyPatch, words: list[str], step: int) -> None:
-    """Run a command that Ctrl-C ends after a step."""
-    log = RunFolder.log
-
-    def interrupt(self: RunFolder, row: dict[str, Any]) -> None:
-        log(self, row)
-        if row["step"] == step:
-            signal.raise_signal(signal.SIGINT)
-
-    with monkeypatch.context() as patched:
-        patched.setattr(RunFolder, "log", interrupt)
-        assert main(words) == 130
 
 
 def weights(folder: Path) -> str:
@@ -150,11 +135,12 @@ def test_f11_only_the_newest_epochs_are_kept_and_never_fewer_than_the_best(
 
 
 def test_f11_an_interrupted_run_keeps_the_models_of_the_uninterrupted_one(
-    three: Path, place: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    three: Path, place: Path, tmp_path: Path, interrupted_at: Any
 ) -> None:
     ends = [row["step"] for row in RunFolder(three).metrics() if "gate_loss" in row]
     out = tmp_path / "m"
-    interrupted(monkeypatch, arguments(place, out, *three_epochs(place)), ends[1])
+    with interrupted_at(ends[1]):
+        assert main(arguments(place, out, *three_epochs(place))) == 130
     run = out / "runs" / "0001-pretrain"
     assert find_model(run) == run / "best" and "latest" in models(run)
     assert main(["resume", str(out)]) == 0
@@ -202,13 +188,17 @@ def test_f24_a_run_that_overfits_ends_with_the_weights_before_it_did(
 
 
 def test_f24_stopping_early_survives_an_interruption(
-    place: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    place: Path,
+    tmp_path: Path,
+    interrupted_at: Any,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     stop = ["--early-stopping-patience", 4, "--early-stopping-min-delta", 100, "--early-stopping.metric", "train_loss"]
     often = ["--steps", 60, "--evaluation.every-steps", 3, *stop]
     whole = train(capsys, place, tmp_path / "whole", *often)
     assert whole["early_stopped"] and whole["steps"] == 15 and whole["best_step"] == 3
-    interrupted(monkeypatch, arguments(place, tmp_path / "cut", *often), 7)
+    with interrupted_at(7):
+        assert main(arguments(place, tmp_path / "cut", *often)) == 130
     capsys.readouterr()
     assert main(["resume", str(tmp_path / "cut"), "--json"]) == 0
     cut = json.loads(capsys.readouterr().out)
@@ -271,9 +261,13 @@ def test_f31_metrics_tensorboard_and_the_log_say_the_same(three: Path) -> None:
 
 
 def test_f31_the_log_says_why_a_run_stopped(
-    place: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    place: Path,
+    tmp_path: Path,
+    interrupted_at: Any,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
-    interrupted(monkeypatch, arguments(place, tmp_path / "m", "--steps", 9), 3)
+    with interrupted_at(3):
+        assert main(arguments(place, tmp_path / "m", "--steps", 9)) == 130
     assert "stopped: interrupted at step 3 of 9" in next(tmp_path.rglob("run.log")).read_text(encoding="utf-8")
 
 

@@ -81,17 +81,6 @@ def alone(place: Path) -> Path:
     return out
 
 
-def interrupt_at(step: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    log = RunFolder.log
-
-    def logged(self: RunFolder, row: dict[str, Any]) -> None:
-        log(self, row)
-        if row["step"] == step:
-            signal.raise_signal(signal.SIGINT)
-
-    monkeypatch.setattr(RunFolder, "log", logged)
-
-
 @pytest.mark.parametrize("strategy", ["ddp", "fsdp"])
 def test_f36_two_processes_learn_what_one_does(
     strategy: str, place: Path, alone: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
@@ -109,13 +98,16 @@ def test_f36_two_processes_learn_what_one_does(
 
 
 def test_f36_an_interrupted_run_goes_on_with_as_many_processes_bit_for_bit_and_with_one_but_for_rounding(
-    place: Path, alone: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    place: Path,
+    alone: Path,
+    tmp_path: Path,
+    interrupted_at: Any,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     whole, cut, other = (tmp_path / name for name in ("whole", "cut", "other"))
     assert main(arguments(place, whole, "--nproc", 2)) == 0
-    interrupt_at(3, monkeypatch)
-    assert main(arguments(place, cut, "--nproc", 2)) == 130
-    monkeypatch.undo()
+    with interrupted_at(3):
+        assert main(arguments(place, cut, "--nproc", 2)) == 130
     assert "interrupted at step 3 of 8; everything is saved" in capsys.readouterr().err
     shutil.copytree(cut, other)
     assert main(["resume", str(cut)]) == 0
@@ -132,12 +124,17 @@ def test_f36_an_interrupted_run_goes_on_with_as_many_processes_bit_for_bit_and_w
 @pytest.mark.parametrize("strategy", ["ddp", "fsdp"])
 @pytest.mark.parametrize(("before", "after"), [(4, 4), (4, 1), (1, 4), (2, 4)])
 def test_f36_four_processes_go_on_with_what_others_began(
-    strategy: str, before: int, after: int, place: Path, alone: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    strategy: str,
+    before: int,
+    after: int,
+    place: Path,
+    alone: Path,
+    tmp_path: Path,
+    interrupted_at: Any,
 ) -> None:
     flags = ["--nproc", before, "--distributed.strategy", strategy]
-    interrupt_at(5, monkeypatch)
-    assert main(arguments(place, tmp_path / "cut", *flags)) == 130
-    monkeypatch.undo()
+    with interrupted_at(5):
+        assert main(arguments(place, tmp_path / "cut", *flags)) == 130
     assert main(["resume", str(tmp_path / "cut"), "--nproc", str(after)]) == 0
     same(alone, tmp_path / "cut")
     if before == after:

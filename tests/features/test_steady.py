@@ -97,20 +97,6 @@ def the_run(out: Path) -> RunFolder:
     return RunFolder.find(out)
 
 
-def interrupted(monkeypatch: pytest.MonkeyPatch, words: list[str], step: int) -> None:
-    """Run a command that Ctrl-C ends after a step."""
-    log = RunFolder.log
-
-    def interrupt(self: RunFolder, row: dict[str, Any]) -> None:
-        log(self, row)
-        if row["step"] == step:
-            signal.raise_signal(signal.SIGINT)
-
-    with monkeypatch.context() as patched:
-        patched.setattr(RunFolder, "log", interrupt)
-        assert main(words) == 130
-
-
 def same_rows(one: Path, other: Path) -> bool:
     timed = ("seconds", "tokens_per_second", "memory_bytes", "mfu")
     rows = [
@@ -135,12 +121,18 @@ HOW: dict[str, list[str]] = {
 
 
 def check_exact(
-    place: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str, how: list[str], stop: int
+    place: Path,
+    tmp_path: Path,
+    interrupted_at: Any,
+    kind: str,
+    how: list[str],
+    stop: int,
 ) -> None:
     base = [str(place / word) if (place / word).exists() else word for word in KINDS[kind]]
     more = [*base, "--steps", 8, *(word for name in how for word in HOW[name])]
     assert main(arguments(place, tmp_path / "whole", *more)) == 0
-    interrupted(monkeypatch, arguments(place, tmp_path / "cut", *more), stop)
+    with interrupted_at(stop):
+        assert main(arguments(place, tmp_path / "cut", *more)) == 130
     assert main(["resume", str(tmp_path / "cut")]) == 0
     assert weights(tmp_path / "whole") == weights(tmp_path / "cut")
     assert same_rows(tmp_path / "whole", tmp_path / "cut")
@@ -155,9 +147,14 @@ def check_exact(
     ],
 )
 def test_f33_a_run_interrupted_anywhere_ends_in_the_weights_of_the_uninterrupted_one(
-    place: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str, how: list[str], stop: int
+    place: Path,
+    tmp_path: Path,
+    interrupted_at: Any,
+    kind: str,
+    how: list[str],
+    stop: int,
 ) -> None:
-    check_exact(place, tmp_path, monkeypatch, kind, how, stop)
+    check_exact(place, tmp_path, interrupted_at, kind, how, stop)
 
 
 @pytest.mark.slow
@@ -169,13 +166,18 @@ def test_f33_a_run_interrupted_anywhere_ends_in_the_weights_of_the_uninterrupted
 )
 @pytest.mark.parametrize("kind", list(KINDS))
 def test_exact_resume_of_every_kind_at_every_step(
-    place: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str, how: list[str], stop: int
+    place: Path,
+    tmp_path: Path,
+    interrupted_at: Any,
+    kind: str,
+    how: list[str],
+    stop: int,
 ) -> None:
-    check_exact(place, tmp_path, monkeypatch, kind, how, stop)
+    check_exact(place, tmp_path, interrupted_at, kind, how, stop)
 
 
 def test_f33_a_run_with_replay_is_resumed_exactly_at_the_end_of_an_epoch(
-    place: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    place: Path, tmp_path: Path, interrupted_at: Any
 ) -> None:
     for name in ("whole", "cut"):
         out = tmp_path / name
@@ -185,7 +187,8 @@ def test_f33_a_run_with_replay_is_resumed_exactly_at_the_end_of_an_epoch(
             assert main(arguments(place, out, *more)) == 0
             ends = [row["step"] for row in the_run(out).metrics() if row["epoch"] <= 1.0]
         else:
-            interrupted(monkeypatch, arguments(place, out, *more), max(ends))
+            with interrupted_at(max(ends)):
+                assert main(arguments(place, out, *more)) == 130
             assert main(["resume", str(out)]) == 0
     assert weights(tmp_path / "whole") == weights(tmp_path / "cut")
     assert same_rows(tmp_path / "whole", tmp_path / "cut")
@@ -272,7 +275,10 @@ GOING_BACK += [
 
 
 def test_f33_a_bad_text_is_left_out_named_and_undone_and_what_follows_is_resumed_exactly(
-    place: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    place: Path,
+    tmp_path: Path,
+    interrupted_at: Any,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     more = ["--data", garbled(place, tmp_path / "text"), *GOING_BACK, "--seed", 1]
     assert main(arguments(place, tmp_path / "whole", *more)) == 0
@@ -289,16 +295,9 @@ def test_f33_a_bad_text_is_left_out_named_and_undone_and_what_follows_is_resumed
     assert f"weights and optimizer are those of step {first['went_back_to']} again" in run.log_file.read_text()
     # Interrupted between the checkpoint and the bad step, and again after it: nothing changes.
     stop = first["step"] - 1
-    interrupted(monkeypatch, arguments(place, tmp_path / "cut", *more), stop)
-    log = RunFolder.log
-
-    def again(self: RunFolder, row: dict[str, Any]) -> None:
-        log(self, row)
-        if row["step"] == first["step"] + 1:
-            signal.raise_signal(signal.SIGINT)
-
-    with monkeypatch.context() as patched:
-        patched.setattr(RunFolder, "log", again)
+    with interrupted_at(stop):
+        assert main(arguments(place, tmp_path / "cut", *more)) == 130
+    with interrupted_at(first["step"] + 1):
         assert main(["resume", str(tmp_path / "cut")]) == 130
     assert main(["resume", str(tmp_path / "cut")]) == 0
     assert weights(tmp_path / "whole") == weights(tmp_path / "cut")
@@ -306,13 +305,17 @@ def test_f33_a_bad_text_is_left_out_named_and_undone_and_what_follows_is_resumed
 
 
 def test_a_run_with_changed_data_or_settings_is_not_resumed(
-    place: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    place: Path,
+    tmp_path: Path,
+    interrupted_at: Any,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     docs = tmp_path / "docs"
     docs.mkdir()
     for path in (place / "docs").iterdir():
         (docs / path.name).write_bytes(path.read_bytes())
-    interrupted(monkeypatch, arguments(place, tmp_path / "m", "--data", docs, "--batch-size", 8, "--steps", 4), 2)
+    with interrupted_at(2):
+        assert main(arguments(place, tmp_path / "m", "--data", docs, "--batch-size", 8, "--steps", 4)) == 130
     before = (docs / "003.txt").read_text()
     (docs / "003.txt").write_text(before + "One more sentence.")
     assert main(["resume", str(tmp_path / "m")]) == 2
@@ -455,3 +458,4 @@ def test_f31_a_tracker_that_is_not_installed_is_named(
     assert main(arguments(place, tmp_path / "m", *more)) == 2
     said = capsys.readouterr().err
     assert "tracking.wandb: Weights & Biases is not installed" in said and "pip install wandb" in said
+    assert not (tmp_path / "m").exists()  # said before anything is done

@@ -13,6 +13,8 @@ from pathlib import Path
 
 import pytest
 
+from lifelong.learn.session import learn
+from lifelong.settings.learn import LearnSettings
 from lifelong.settings.train import TrainSettings
 from lifelong.tokens.tokenizer import BPETokenizer
 from lifelong.train.run import train
@@ -68,3 +70,17 @@ def copy_of(base_model: Path, tmp_path: Path) -> Callable[[str], Path]:
         return tmp_path / name
 
     return make
+
+
+@pytest.fixture(scope="session")
+def taught(base_model: Path, code_file: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The small model with two adapters beside it, of code and of the sea. To be copied by who changes it."""
+    place = tmp_path_factory.mktemp("taught") / "model"
+    shutil.copytree(base_model, place)
+    sea = place.parent / "sea.txt"
+    sea.write_text("\n\n".join(f"Line {i}: the sea is {i} miles wide, and {i + 1} deep." for i in range(900)))
+    given = {"mode": "adapter", "steps": 80, "batch_size": 8, "sequence_length": 64, "max_bytes": 20000}
+    for domain, source in (("code", code_file), ("sea", sea)):
+        settings = LearnSettings.build({**given, "domain": domain, "accept": True, "lora_dropout": 0.0})
+        assert learn(place, [str(source)], settings) is not None
+    return place

@@ -12,25 +12,10 @@ from lifelong.errors import LifelongError
 from lifelong.learn.consolidation import consolidate
 from lifelong.learn.distil import Distillation
 from lifelong.learn.ledger import read_history, rollback
-from lifelong.learn.session import learn
 from lifelong.model.directory import load_model
 from lifelong.model.store import ModelStore
 from lifelong.settings.consolidate import ConsolidateSettings
-from lifelong.settings.learn import LearnSettings
 from lifelong.tokens.loader import Batch
-
-LESSON = {"mode": "adapter", "steps": 80, "batch_size": 8, "sequence_length": 64, "max_bytes": 20000, "accept": True}
-
-
-@pytest.fixture(scope="module")
-def taught(base_model: Path, code_file: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    place = tmp_path_factory.mktemp("taught") / "model"
-    shutil.copytree(base_model, place)
-    sea = place.parent / "sea.txt"
-    sea.write_text("\n\n".join(f"Line {i}: the sea is {i} miles wide, and {i + 1} deep." for i in range(900)))
-    for domain, source in (("code", code_file), ("sea", sea)):
-        assert learn(place, [str(source)], LearnSettings.build({**LESSON, "domain": domain})) is not None
-    return place
 
 
 def test_f08_consolidation_makes_plain_weights_that_know_all_domains(taught: Path, tmp_path: Path) -> None:

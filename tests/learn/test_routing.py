@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -18,11 +17,9 @@ from lifelong.evaluate.routing import bound_bits, mixture
 from lifelong.generate.engine import generate
 from lifelong.generate.reading import Reader
 from lifelong.learn.held import read_slices
-from lifelong.learn.session import learn
 from lifelong.model.adapters import merge_adapter
 from lifelong.model.directory import load_model
 from lifelong.model.experts import all_experts
-from lifelong.settings.learn import LearnSettings
 from lifelong.text.document import Document
 from lifelong.text.memory import ReplayMemory
 
@@ -37,23 +34,6 @@ def test_a_mixture_costs_at_most_the_log_of_the_experts_more_than_the_best(rows:
     whole = -np.log(np.mean([np.exp(-row.sum()) for row in experts]))
     assert losses.sum() == pytest.approx(whole, abs=1e-6)
     assert likeliest[0] == 0 and (likeliest < len(experts)).all()
-
-
-@pytest.fixture(scope="module")
-def taught(base_model: Path, code_file: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    place = tmp_path_factory.mktemp("taught") / "model"
-    shutil.copytree(base_model, place)
-    sea = place.parent / "sea.txt"
-    sea.write_text("\n\n".join(f"Line {i}: the sea is {i} miles wide, and {i + 1} deep." for i in range(900)))
-    for domain, source in (("code", code_file), ("sea", sea)):
-        settings = LearnSettings.build(
-            {
-                **{"domain": domain, "mode": "adapter", "steps": 60, "batch_size": 8, "sequence_length": 64},
-                **{"max_bytes": 20000, "accept": True, "lora_dropout": 0.0},
-            }
-        )
-        assert learn(place, [str(source)], settings) is not None
-    return place
 
 
 def test_no_document_gets_dearer_than_the_bound(taught: Path) -> None:

@@ -9,11 +9,14 @@ from pathlib import Path
 import pytest
 
 from lifelong.errors import LifelongError
+from lifelong.learn.domains import forget
 from lifelong.learn.ledger import read_history, read_matrix, rollback
 from lifelong.learn.session import LessonResult, learn
 from lifelong.model.directory import load_model
 from lifelong.model.store import ModelStore
 from lifelong.settings.learn import LearnSettings
+from lifelong.text.memory import ReplayMemory
+from lifelong.train.founding import MEMORY
 
 NEW_STEPS = 60
 
@@ -84,6 +87,7 @@ def test_f08_two_lessons_leave_named_adapters_side_by_side_and_can_be_rolled_bac
     teach(model, code_file, mode="adapter", steps=10, accept=True)
     after_first = visible(model)
     second = teach(model, tmp_path / "poem.txt", domain="sea", adapter_name="sailor", steps=10, accept=True)
+    assert "can cost a text 0.58 bits in all" in second.summary()  # log2(3 / 2)
     assert second.matrix.sessions == ["start", "code", "sea"] and second.matrix.domains == ["manual", "code", "sea"]
     assert sorted(path.name for path in (model / "lifelong/adapters").iterdir()) == ["code", "sailor"]
     assert set(ModelStore.open(model).state()["memory"]) == {"manual", "code", "sea"}
@@ -174,3 +178,10 @@ def test_a_new_domain_is_measured_on_what_later_sessions_measure(model: Path, co
     assert after == pytest.approx(before, abs=0.01) and second.changes["code"].before == pytest.approx(
         first.changes["code"].after, abs=1e-6
     )
+
+
+def test_forgetting_a_source_that_was_trained_on_says_that_the_weights_keep_it(model: Path) -> None:
+    source = ReplayMemory.load(model / MEMORY).documents("manual")[0].source
+    gone = forget(model, source)
+    assert gone.examples > 0 and any("'manual' was trained into all weights" in line for line in gone.stays)
+    assert ReplayMemory.load(model / MEMORY).counts() == {}

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lifelong.tokens.loader import Batch
-from lifelong.train.distributed import ALONE, _split
+from lifelong.train.distributed import ALONE, _split, seed_of
 
 
 @given(
@@ -40,3 +40,9 @@ def test_every_row_goes_to_one_process_in_order_and_all_get_as_many(
 def test_alone_nothing_is_changed() -> None:
     assert ALONE.sum(3.5) == ALONE.mean(3.5) == 3.5
     assert ALONE.agree("as it is") == "as it is"
+
+
+@given(seed=st.integers(0, 2**63), step=st.integers(0, 10**9), rank=st.integers(0, 9))
+def test_any_seed_and_step_give_what_torch_takes(seed: int, step: int, rank: int) -> None:
+    torch.Generator().manual_seed(seed_of(seed, step, rank))
+    assert seed_of(seed, step, rank) != seed_of(seed, step, rank + 1) != seed_of(seed, step + 1, rank)

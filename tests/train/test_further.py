@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import signal
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -22,33 +22,23 @@ from lifelong.model.transformer import Transformer
 from lifelong.settings.learn import LearnSettings
 from lifelong.settings.model import ModelConfig
 from lifelong.settings.train import OptimizerSettings, TrainSettings
-from lifelong.train.folder import RunFolder
 from lifelong.train.run import resume, train
 from lifelong.train.start import FURTHER_SHARE, Origin, choose_rate
 
 
-def interrupt_at(step: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    log = RunFolder.log
-
-    def interrupt(self: RunFolder, row: dict[str, object]) -> None:
-        log(self, row)
-        if row["step"] == step:
-            signal.raise_signal(signal.SIGINT)
-
-    monkeypatch.setattr(RunFolder, "log", interrupt)
-
-
 def test_training_further_is_resumed_bit_for_bit_with_its_matrix_row(
-    text_file: Path, tokenizer_dir: Path, settings: TrainSettings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    text_file: Path,
+    tokenizer_dir: Path,
+    settings: TrainSettings,
+    tmp_path: Path,
+    interrupted_at: Any,
 ) -> None:
     outs = [tmp_path / "whole", tmp_path / "cut"]
     for out in outs:
         train([str(text_file)], out, settings.model_copy(update={"steps": 3}), tokenizer=tokenizer_dir)
     train([str(text_file)], outs[0], settings)
-    interrupt_at(5, monkeypatch)
-    with pytest.raises(Interrupted):
+    with interrupted_at(5), pytest.raises(Interrupted):
         train([str(text_file)], outs[1], settings)
-    monkeypatch.undo()
     resume(outs[1])
     assert len({sha256_file(out / "model.safetensors") for out in outs}) == 1
     matrices = [read_matrix(out).to_dict() for out in outs]
@@ -62,13 +52,11 @@ def test_an_interrupted_run_is_named_and_its_checkpoint_is_a_base_of_its_lineage
     tokenizer_dir: Path,
     settings: TrainSettings,
     tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
+    interrupted_at: Any,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    interrupt_at(5, monkeypatch)
-    with pytest.raises(Interrupted):
+    with interrupted_at(5), pytest.raises(Interrupted):
         train([str(text_file)], tmp_path / "cut", settings, tokenizer=tokenizer_dir)
-    monkeypatch.undo()
     (checkpoint,) = (tmp_path / "cut").glob("runs/*/checkpoints/step-*")
     train([str(text_file)], tmp_path / "m", settings, base=checkpoint)
     assert "the highest the model was trained at here" in capsys.readouterr().err

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import signal
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -33,20 +33,11 @@ def test_f19_an_interrupted_and_resumed_masked_run_is_bit_for_bit_the_uninterrup
     tokenizer_dir: Path,
     masked: TrainSettings,
     tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
+    interrupted_at: Any,
 ) -> None:
     whole = train([str(text_file)], tmp_path / "whole", masked, tokenizer=tokenizer_dir)
-    log = RunFolder.log
-
-    def interrupt(self: RunFolder, row: dict[str, object]) -> None:
-        log(self, row)
-        if row["step"] == 7:
-            signal.raise_signal(signal.SIGINT)
-
-    monkeypatch.setattr(RunFolder, "log", interrupt)
-    with pytest.raises(Interrupted, match="lifelong resume"):
+    with interrupted_at(7), pytest.raises(Interrupted, match="lifelong resume"):
         train([str(text_file)], tmp_path / "cut", masked, tokenizer=tokenizer_dir)
-    monkeypatch.undo()
     result = resume(tmp_path / "cut")
     names = [path / "model.safetensors" for path in (tmp_path / "whole", tmp_path / "cut")]
     assert sha256_file(names[0]) == sha256_file(names[1])

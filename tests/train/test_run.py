@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import json
 import shutil
-import signal
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -60,22 +60,14 @@ def test_an_interrupted_and_resumed_run_is_bit_for_bit_the_uninterrupted_one(
     tokenizer_dir: Path,
     settings: TrainSettings,
     tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
+    interrupted_at: Any,
 ) -> None:
     settings = settings.model_copy(update={"gradient_accumulation_steps": 2})
     whole = train([str(text_file)], tmp_path / "whole", settings, tokenizer=tokenizer_dir)
-    log = RunFolder.log
-
-    def interrupt(self: RunFolder, row: dict[str, object]) -> None:
-        log(self, row)
-        if row["step"] == stop_at:
-            signal.raise_signal(signal.SIGINT)
-
-    monkeypatch.setattr(RunFolder, "log", interrupt)
-    with pytest.raises(Interrupted, match="lifelong resume") as caught:
-        train([str(text_file)], tmp_path / "cut", settings, tokenizer=tokenizer_dir)
-    assert caught.value.exit_code == 130
-    monkeypatch.undo()
+    with interrupted_at(stop_at):
+        with pytest.raises(Interrupted, match="lifelong resume") as caught:
+            train([str(text_file)], tmp_path / "cut", settings, tokenizer=tokenizer_dir)
+        assert caught.value.exit_code == 130
     assert not (tmp_path / "cut" / "model.safetensors").exists()
     result = resume(tmp_path / "cut")
     assert weights(tmp_path / "whole") == weights(tmp_path / "cut")
@@ -91,21 +83,15 @@ def test_a_damaged_checkpoint_is_passed_over_loudly(
     tokenizer_dir: Path,
     settings: TrainSettings,
     tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
+    interrupted_at: Any,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    log = RunFolder.log
-
-    def interrupt(self: RunFolder, row: dict[str, object]) -> None:
-        log(self, row)
-        if row["step"] == 6:
-            signal.raise_signal(signal.SIGINT)
-
-    monkeypatch.setattr(RunFolder, "log", interrupt)
-    often = settings.model_copy(update={"checkpoint": settings.checkpoint.model_copy(update={"every_minutes": 1e-6})})
-    with pytest.raises(Interrupted):
-        train([str(text_file)], tmp_path / "m", often, tokenizer=tokenizer_dir)
-    monkeypatch.undo()
+    with interrupted_at(6):
+        often = settings.model_copy(
+            update={"checkpoint": settings.checkpoint.model_copy(update={"every_minutes": 1e-6})}
+        )
+        with pytest.raises(Interrupted):
+            train([str(text_file)], tmp_path / "m", often, tokenizer=tokenizer_dir)
     checkpoints = sorted((tmp_path / "m").glob("runs/*/checkpoints/step-*"))
     assert [path.name for path in checkpoints] == ["step-00000005", "step-00000006"]
     data = bytearray((checkpoints[-1] / "model.safetensors").read_bytes())

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import zlib
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
@@ -11,9 +10,9 @@ import numpy as np
 
 from lifelong.errors import LifelongError
 from lifelong.evaluate.bits import Score, chosen_documents
-from lifelong.evaluate.windows import IGNORED, Window, tally_windows
+from lifelong.evaluate.pieces_score import windows_score
+from lifelong.evaluate.windows import IGNORED, Window
 from lifelong.tokens.masking import Masking
-from lifelong.tokens.pieces import piece_bytes
 
 if TYPE_CHECKING:
     from lifelong.evaluate.windows import Progress
@@ -44,24 +43,7 @@ def masked_score(
     """
     chosen = [document for document, _ in chosen_documents(documents, max_bytes)]
     windows = held_out_windows(model, tokenizer, chosen, sequence_length)
-    if not windows:
-        raise LifelongError("there is no text to evaluate on", fix="Give a source with at least one readable document.")
-    sums = tally_windows(model, windows, len(chosen), batch_tokens=batch_tokens, progress=progress)
-    sizes = [0] * len(chosen)
-    spelled: dict[int, int] = {}
-    for window in windows:
-        for label in window.labels:
-            if label != IGNORED:
-                if label not in spelled:
-                    spelled[label] = piece_bytes(tokenizer, label)
-                sizes[window.owner] += spelled[label]
-    return Score(
-        nats=math.fsum(item.nats for item in sums),
-        tokens=sum(item.tokens for item in sums),
-        bytes=sum(sizes),
-        correct=sum(item.correct for item in sums),
-        documents=tuple((item.nats, size) for item, size in zip(sums, sizes, strict=True) if size),
-    )
+    return windows_score(model, tokenizer, windows, len(chosen), batch_tokens=batch_tokens, progress=progress)
 
 
 def held_out_windows(

@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-import math
 import zlib
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from lifelong.errors import LifelongError
 from lifelong.evaluate.bits import Score, chosen_documents
-from lifelong.evaluate.windows import Window, tally_windows
+from lifelong.evaluate.pieces_score import windows_score
+from lifelong.evaluate.windows import Window
 from lifelong.tokens.pairs import answers
-from lifelong.tokens.pieces import spelled_bytes
 from lifelong.tokens.spans import Spans
 
 if TYPE_CHECKING:
@@ -45,20 +43,7 @@ def written_score(
     """
     chosen = [document for document, _ in chosen_documents(documents, max_bytes)]
     windows = held_out_windows(tokenizer, chosen, sequence_length)
-    if not windows:
-        raise LifelongError("there is no text to evaluate on", fix="Give a source with at least one readable document.")
-    sums = tally_windows(model, windows, len(chosen), batch_tokens=batch_tokens, progress=progress)
-    sizes = [0] * len(chosen)
-    spelled: dict[int, int] = {}
-    for window in windows:
-        sizes[window.owner] += spelled_bytes(tokenizer, window.labels, spelled)
-    return Score(
-        nats=math.fsum(item.nats for item in sums),
-        tokens=sum(item.tokens for item in sums),
-        bytes=sum(sizes),
-        correct=sum(item.correct for item in sums),
-        documents=tuple((item.nats, size) for item, size in zip(sums, sizes, strict=True) if size),
-    )
+    return windows_score(model, tokenizer, windows, len(chosen), batch_tokens=batch_tokens, progress=progress)
 
 
 def held_out_windows(tokenizer: Tokenizer, documents: Sequence[Document], length: int) -> list[Window]:

@@ -116,8 +116,8 @@ def _stage_model(lesson: Lesson, result: LessonResult, staged: Path) -> None:
         memory=facts["memory"],
         matrix=result.matrix.to_dict(),
     )
-    if not moving.adapter:
-        state["base_fingerprint"] = fingerprint(lesson.model)
+    # An adapter is for these weights, also where they were never written here.
+    state["base_fingerprint"] = lesson.base_fingerprint if moving.adapter else fingerprint(lesson.model)
     stage_state(staged, lesson.root, state)
 
 

@@ -8,39 +8,34 @@ domain lost by it.
 
 from __future__ import annotations
 
-import contextlib
 import copy
-import tempfile
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from lifelong import progress
-from lifelong.device import pick_device, pick_precision
+from lifelong.device import pick_precision
 from lifelong.errors import LifelongError
 from lifelong.evaluate.bits import Score
 from lifelong.evaluate.matrix import Matrix, extend_matrix
-from lifelong.files import writer_lock
 from lifelong.learn.commit import commit_consolidation
 from lifelong.learn.distil import Distillation
 from lifelong.learn.dream import dream
 from lifelong.learn.gate import Change, Decision, change, decide_all
 from lifelong.learn.held import Holdings, hold, read_held, read_slices, scores, with_reading
 from lifelong.learn.method import learning_rate
-from lifelong.learn.recovery import recorded, recover
+from lifelong.learn.opening import opened, row_length
+from lifelong.learn.recovery import recorded
 from lifelong.learn.teaching import pull_towards, steps_wanted
 from lifelong.learn.weights import Moving
 from lifelong.model.base import LanguageModel
 from lifelong.model.directory import find_model, load_model, read_config
 from lifelong.model.experts import BASE
-from lifelong.model.store import HOME, ModelStore
+from lifelong.model.store import ModelStore
 from lifelong.settings.consolidate import ConsolidateSettings
 from lifelong.settings.train import OptimizerSettings, ScheduleSettings
 from lifelong.text.memory import ReplayMemory
 from lifelong.tokens.base import Tokenizer
-from lifelong.tokens.checks import longest_row
 from lifelong.tokens.loader import Loader
 from lifelong.tokens.replay import replay_sources
 from lifelong.train.drive import Drive
@@ -113,31 +108,22 @@ def consolidate(model: Path, settings: ConsolidateSettings, *, dry_run: bool = F
     """
     root = find_model(Path(model))
     read_config(root).require_causal("be consolidated")
-    if settings.threads:
-        torch.set_num_threads(settings.threads)
-    torch.manual_seed(settings.seed)
-    device = pick_device(settings.device)
-    with contextlib.ExitStack() as stack:
-        if dry_run:
-            place = Path(stack.enter_context(tempfile.TemporaryDirectory()))
-        else:
-            stack.enter_context(writer_lock(root / HOME))
-            place = root
-        store = ModelStore.open(root)
-        if not dry_run:
-            recover(store)
+    settings = settings.model_copy(update={"sequence_length": row_length(root, settings)})
+    with opened(root, settings, dry_run=dry_run) as place:
+        store = place.store
         names = store.adapters()
         if not names:
             raise LifelongError("the model has no adapters: there is nothing to fold in", where=str(root))
-        teacher, tokenizer = load_model(root, device=device)
+        teacher, tokenizer = load_model(root, device=place.device)
         if not teacher.plain_logits:
             raise LifelongError("models of this family cannot be consolidated yet: they scale or cap their logits")
         memory = ReplayMemory.load(root / MEMORY)
         memory.capacity = max(memory.capacity, len(memory.documents()))
-        run = RunFolder.create(place, "consolidate", settings)
-        stack.enter_context(recorded(run, "consolidate", [str(model)]))
+        run = RunFolder.create(place.runs, "consolidate", settings)
         folding = _Folding(root, store, settings, teacher, tokenizer, memory, run)
-        return folding.fold(names, bf16=pick_precision(device, settings.precision) == "bf16", dry_run=dry_run)
+        bf16 = pick_precision(place.device, settings.precision) == "bf16"
+        with recorded(run, "consolidate", [str(model)]):
+            return folding.fold(names, bf16=bf16, dry_run=dry_run)
 
 
 @dataclass
@@ -162,16 +148,14 @@ class _Folding:
         student.experts = None
         student.requires_grad_(True)
         self.teacher.requires_grad_(False).eval()
-        loader, teachers = self._rows(state)
-        plan, seconds = self._plan(student, loader, teachers, learning_rate(settings, state), bf16=bf16)
+        loader, teachers = self._rows(state, dry_run=dry_run)
+        plan = self._plan(student, loader, teachers, learning_rate(settings, state), bf16=bf16)
         if dry_run:
             return None
         protected = [domain for domain in self.memory.counts() if domain not in _domains_of(state)]
-        if settings.use_ewc and settings.ewc_lambda:
-            plan.pull = pull_towards(
-                student, self.tokenizer, self.memory, self.run, only=protected, seed=settings.seed,
-                batches=settings.fisher_batches, strength=settings.ewc_lambda, length=self._length,
-            )  # fmt: skip
+        plan.pull = pull_towards(
+            student, self.tokenizer, self.memory, self.run, settings, length=self._length, only=protected
+        )
         moving = Moving(LABEL, None)
         moving.begin(student)
         label, size = "Consolidating", self.run.facts["bytes_per_token"]
@@ -202,38 +186,37 @@ class _Folding:
     @property
     def _length(self) -> int:
         longest = self.teacher.config.max_seq_len
-        return min(self.settings.sequence_length or longest_row(self.root) or longest, longest)
+        return min(self.settings.sequence_length or longest, longest)
 
     def _open(self, split: str) -> Holdings:
         slices = read_slices(self.root, list(self.store.state().get("domains", [])), split)
         return hold(self.tokenizer, slices, sequence_length=self._length, max_bytes=self.settings.max_bytes)
 
-    def _rows(self, state: dict[str, Any]) -> tuple[Loader, list[str]]:
+    def _rows(self, state: dict[str, Any], *, dry_run: bool) -> tuple[Loader, list[str]]:
         """Return the rows of the memory, all domains alike, and the expert that teaches each of their sources."""
         settings, adapters = self.settings, _domains_of(state)
         if settings.samples and "pretrained" in state and not set(self.memory.counts()) - set(adapters):
             # What the base was pretrained on is not here: what it writes unprompted stands for it.
-            texts = dream(self.teacher, self.tokenizer, settings.samples, _DREAM_TOKENS, settings.seed)
-            self.memory.add(texts, _DREAM)
+            if dry_run:
+                progress.note(f"First the base would write {settings.samples} texts unprompted; they are not counted.")
+            else:
+                texts = dream(self.teacher, self.tokenizer, settings.samples, _DREAM_TOKENS, settings.seed)
+                self.memory.add(texts, _DREAM)
         if not self.memory.counts():
             raise LifelongError(
                 "the model remembers no text to learn from",
                 where=str(self.root),
                 fix="Lessons with --replay-buffer-size 0 leave none: teach them again with a memory.",
             )
-        place = self.run.path / "cache"
+        place = self.run.path / "cache" / "replay"
         sources, teachers = [], []
         for domain in self.memory.counts():
-            one = ReplayMemory(self.memory.capacity)
-            one.examples[domain] = self.memory.documents(domain)
-            found = replay_sources(one, self.tokenizer, place, self._length, 1.0)
+            found = replay_sources(self.memory.of([domain]), self.tokenizer, place, self._length, 1.0)
             sources += found
             teachers += [adapters.get(domain, BASE)] * len(found)
         return Loader(sources, batch_size=settings.batch_size, seed=settings.seed), teachers
 
-    def _plan(
-        self, student: LanguageModel, loader: Loader, teachers: list[str], rate: float, *, bf16: bool
-    ) -> tuple[Plan, float]:
+    def _plan(self, student: LanguageModel, loader: Loader, teachers: list[str], rate: float, *, bf16: bool) -> Plan:
         settings = self.settings
         optimizer = OptimizerSettings(name="muon", learning_rate=rate, weight_decay=0.1)
         objective = Distillation(self.teacher, teachers, settings.teacher_share)
@@ -258,7 +241,7 @@ class _Folding:
             f"{steps} steps of {rows} x {self._length} tokens, {steps * rows / epoch_rows:.2f} epochs of the memory at "
             f"rate {rate:g}, about {progress.spell_seconds(steps * seconds)}; compile {compiled}"
         )
-        caches = [source.cache for source in loader.sources if hasattr(source, "cache")]
+        caches = [source.documents(0)[0] for source in loader.sources]
         self.run.record(
             status="running",
             steps=steps,
@@ -268,7 +251,7 @@ class _Folding:
             bytes_per_token=sum(cache.bytes_per_trained_token for cache in caches) / len(caches),
             learning_rate=rate,
         )
-        return make(steps), seconds
+        return make(steps)
 
     def _average(self, student: LanguageModel, moving: Moving, gate: Holdings) -> tuple[Decision, dict[str, Change]]:
         """Average old and new weights where it helps: the share that is best over all domains' gate slices."""

@@ -80,13 +80,19 @@ def forget(model: Path, source: str) -> Forgotten:
         memory = ReplayMemory.load(root / MEMORY)
         memory.capacity = max(memory.capacity, len(memory.documents()))
         gone = 0
+        sessions, trained = in_force(store), _trained_domains(store)
+        stays: list[str] = []
         for domain, examples in memory.examples.items():
             kept = [example for example in examples if not _is_of(example.source, source)]
+            if domain in trained and len(kept) < len(examples):
+                stays.append(
+                    f"domain '{domain}' was trained into all weights: only training anew without it undoes that"
+                )
             gone += len(examples) - len(kept)
             memory.examples[domain] = kept
         dropped: list[str] = []
-        stays, unlearned = [], set[str]()
-        for event in in_force(store):
+        unlearned = set[str]()
+        for event in sessions:
             if event["event"] != "lesson" or not any(_is_of(name, source) for name in event.get("sources", [])):
                 continue
             where = f"lesson {event['session']} ({event['domain']})"
@@ -126,21 +132,17 @@ def forget(model: Path, source: str) -> Forgotten:
             memory.save(staged / MEMORY)
             stage_state(staged, root, state)
             # Where no lesson of the domain is left, its text is new again.
-            unlearned -= {item["domain"] for item in state["adapters"]} | _taught_otherwise(store, dropped)
+            unlearned -= trained | {item["domain"] for item in state["adapters"]}
+            unlearned -= {event["domain"] for event in sessions if event.get("adapter") not in dropped}
             event = {"event": "forgot", "source": source, "examples": gone, "adapters": dropped, "stays": stays}
             remove = [*(f"{HOME}/adapters/{name}/" for name in dropped), *(learned_path(name) for name in unlearned)]
             store.commit(staged, event, remove=remove)
     return Forgotten(source, gone, dropped, stays)
 
 
-def _taught_otherwise(store: ModelStore, dropped: list[str]) -> set[str]:
-    """Return the domains that trainings, or lessons in force without a dropped adapter, were of."""
-    return {
-        event["domain"]
-        for event in store.history()
-        if event.get("domain") and (event["event"] == "train" or event in in_force(store))
-        if event.get("adapter") not in dropped
-    }
+def _trained_domains(store: ModelStore) -> set[str]:
+    """Return the domains that `lifelong train` taught."""
+    return {event["domain"] for event in store.history() if event["event"] == "train" and event.get("domain")}
 
 
 def _is_of(name: str, source: str) -> bool:

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from lifelong.evaluate.matrix import Matrix
+from lifelong.evaluate.routing import bound_bits
 from lifelong.learn.gate import Change, Decision
 from lifelong.learn.method import Mode
 from lifelong.learn.weights import Moving
@@ -25,7 +26,8 @@ from lifelong.train.folder import RunFolder
 class LessonResult:
     """What a lesson did, kept or not. Matrix and scores are of the test slices, changes of the gate slices.
 
-    ``scale`` is the share of the lesson's way that its weights went in the end. ``alone`` holds the bits per byte of
+    ``scale`` is the share of the lesson's way that its weights went in the end, ``experts`` how many answered before a
+    new adapter joined them (0: all weights moved). ``alone`` holds the bits per byte of
     every expert by itself on each domain; the matrix is of all together, as the model answers.
     """
 
@@ -39,6 +41,7 @@ class LessonResult:
     changes: dict[str, Change]
     mode: Mode
     scale: float
+    experts: int
     replay_share: float
     alone: dict[str, dict[str, float]]
     steps: int
@@ -73,9 +76,11 @@ class LessonResult:
             word = "undone: the model is as it was"
             if self.mode == "full" and self.decision.learned:
                 word += " (--mode adapter teaches it beside the weights)"
-        return "\n".join(
-            [f"Lesson {self.session} ({self.domain}) {word}.", *(f"  {line}" for line in self.decision.reasons)]
-        )
+        lines = [f"Lesson {self.session} ({self.domain}) {word}.", *(f"  {line}" for line in self.decision.reasons)]
+        if self.accepted and self.experts:
+            bits = bound_bits(self.experts + 1, self.experts)
+            lines.append(f"  beside what was there, the adapter can cost a text {bits:.2f} bits in all, and no more")
+        return "\n".join(lines)
 
 
 @dataclass
@@ -89,12 +94,18 @@ class Lesson:
     corpus: Corpus
     model: LanguageModel
     tokenizer: Tokenizer
+    base_fingerprint: str
     memory: ReplayMemory
     bf16: bool
     run: RunFolder
     mode: Mode
     rate: float
     moving: Moving = field(init=False)
+
+    @property
+    def experts(self) -> list[str]:
+        """Who answers before the lesson: the base, and the adapters there are."""
+        return [BASE, *self.store.adapters()]
 
     @property
     def expert(self) -> str:

@@ -6,8 +6,8 @@ from typing import Any, Literal
 
 from lifelong.errors import LifelongError
 from lifelong.evaluate.bits import Score
-from lifelong.settings.consolidate import ConsolidateSettings
 from lifelong.settings.learn import LearnSettings
+from lifelong.settings.session import SessionSettings
 
 # With all weights moving, half of the rows are old text: the old domains then hold or gain, and the new one is learned
 # better than naively (docs/log.md). Beside frozen weights, less is enough.
@@ -61,7 +61,7 @@ def replay_share(settings: LearnSettings, mode: Mode, shift: float | None) -> fl
     return _NEAR_REPLAY + far * (_FAR_REPLAY - _NEAR_REPLAY)
 
 
-def learning_rate(settings: LearnSettings | ConsolidateSettings, state: dict[str, Any]) -> float:
+def learning_rate(settings: SessionSettings, state: dict[str, Any]) -> float:
     """Return the peak rate: the given one, or the highest that the model was trained at (Ibrahim et al. 2024,
     arXiv:2403.08763).
 

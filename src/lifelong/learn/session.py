@@ -6,20 +6,15 @@ or all), and which pull (EWC).
 
 from __future__ import annotations
 
-import contextlib
-import tempfile
 from dataclasses import replace
 from pathlib import Path
 
-import torch
-
 from lifelong import progress
-from lifelong.device import pick_device, pick_precision
+from lifelong.device import pick_precision
 from lifelong.errors import LifelongError
 from lifelong.evaluate.baselines import compressed_bits
 from lifelong.evaluate.bits import Score
 from lifelong.evaluate.matrix import extend_matrix
-from lifelong.files import writer_lock
 from lifelong.learn.checking import open_checked
 from lifelong.learn.commit import commit_lesson, next_session
 from lifelong.learn.gate import Change, Decision, change, decide
@@ -27,21 +22,20 @@ from lifelong.learn.held import Holdings, hold, read_held, read_slices, scores, 
 from lifelong.learn.known import leave_out_known
 from lifelong.learn.lesson import Lesson, LessonResult
 from lifelong.learn.method import choose_mode, learning_rate, replay_share, shift_of
-from lifelong.learn.recovery import recorded, recover
-from lifelong.learn.teaching import plan_lesson, pull_of, teach_steps
+from lifelong.learn.opening import opened, row_length
+from lifelong.learn.recovery import recorded
+from lifelong.learn.teaching import plan_lesson, pull_towards, teach_steps
 from lifelong.learn.weights import check_name, prepare_weights
 from lifelong.model.adapters import check_rank
 from lifelong.model.base import LanguageModel
 from lifelong.model.directory import find_model, fingerprint, load_model, read_config
-from lifelong.model.store import HOME, ModelStore
+from lifelong.model.store import ModelStore
 from lifelong.settings.learn import LearnSettings
 from lifelong.text.document import DataSource
 from lifelong.text.memory import ReplayMemory, frozen
-from lifelong.tokens.checks import longest_row
 from lifelong.tokens.loading import load_tokenizer
 from lifelong.train.folder import RunFolder
 from lifelong.train.founding import MEMORY
-from lifelong.train.start import LONGEST
 
 # Shares of the way that are tried, the longest first, where the whole of it costs an old domain too much.
 _STEPS_BACK = (0.9, 0.8, 0.7, 0.6, 0.5, 0.4, 0.3)
@@ -63,58 +57,50 @@ def learn(model: Path, sources: list[str], settings: LearnSettings, *, dry_run: 
     root = find_model(Path(model))
     read_config(root).require_causal("be taught lessons yet")
     given = [DataSource.parse(item) for item in sources]
-    length = settings.sequence_length or longest_row(root)
-    if settings.sequence_length is None and length is not None and length > LONGEST:
-        progress.note(f"Rows of {LONGEST} tokens; the model takes {length} (--sequence-length).")
-        length = LONGEST
-        settings = settings.model_copy(update={"sequence_length": LONGEST})
+    length = row_length(root, settings)
+    settings = settings.model_copy(update={"sequence_length": length})
     corpus = open_checked(given, settings.domain, load_tokenizer(root), length)
     for warning in corpus.report.get("warnings", []):
         progress.note(f"note: {warning}")
-    if settings.threads:
-        torch.set_num_threads(settings.threads)
-    torch.manual_seed(settings.seed)
-    device = pick_device(settings.device)
-    with contextlib.ExitStack() as stack:
-        if dry_run:
-            place = Path(stack.enter_context(tempfile.TemporaryDirectory()))
-        else:
-            stack.enter_context(writer_lock(root / HOME))
-            place = root
-        store = ModelStore.open(root)
-        if not dry_run:
-            recover(store)
-        mode, reason = choose_mode(settings, store.state())
+    with opened(root, settings, dry_run=dry_run) as place:
+        store, state = place.store, place.store.state()
+        mode, reason = choose_mode(settings, state)
         if mode == "adapter":
-            check_name(store.state(), settings)
+            check_name(state, settings)
         progress.note(f"Method: {'a new adapter' if mode == 'adapter' else 'all weights'} ({reason}).")
-        known = list(store.state().get("domains", []))
+        known = list(state.get("domains", []))
         corpus = leave_out_known(root, corpus, known, again=settings.again)
         if settings.importance != 1.0:
             weighted = [replace(item, weight=item.weight * settings.importance) for item in corpus.train]
             corpus = replace(corpus, train=weighted)
-        network, tokenizer = load_model(root, device=device)
-        _check_weights(network, store)
+        network, tokenizer = load_model(root, device=place.device)
+        base = _check_weights(network, store)
         if mode == "adapter":
             check_rank(network, settings.lora_rank)
-        run = RunFolder.create(place, f"learn-{settings.domain}", settings)
+        run = RunFolder.create(place.runs, f"learn-{settings.domain}", settings)
         memory = ReplayMemory.load(root / MEMORY, settings.replay_buffer_size, settings.seed)
-        bf16 = pick_precision(device, settings.precision) == "bf16"
-        rate = learning_rate(settings, store.state())
-        lesson = Lesson(root, store, settings, given, corpus, network, tokenizer, memory, bf16, run, mode, rate)
-        stack.enter_context(recorded(run, "learn", [str(model), *sources]))
-        return _give(lesson, known, dry_run=dry_run)
+        bf16 = pick_precision(place.device, settings.precision) == "bf16"
+        rate = learning_rate(settings, state)
+        lesson = Lesson(root, store, settings, given, corpus, network, tokenizer, base, memory, bf16, run, mode, rate)
+        with recorded(run, "learn", [str(model), *sources]):
+            return _give(lesson, known, dry_run=dry_run)
 
 
-def _check_weights(network: LanguageModel, store: ModelStore) -> None:
-    """Raise LifelongError where the weights at the root are not those on record: a commit would bring these back."""
-    if store.state().get("base_fingerprint", mine := fingerprint(network)) != mine:
+def _check_weights(network: LanguageModel, store: ModelStore) -> str:
+    """Return the fingerprint of a model's weights.
+
+    Raises:
+        LifelongError: they are not those on record: a commit would bring these back.
+    """
+    mine = fingerprint(network)
+    if store.state().get("base_fingerprint", mine) != mine:
         raise LifelongError(
             "the weights were changed from outside: its history and adapters are of other ones",
             where=str(store.root),
             fix="Put the file back as it was, or make a model of these weights: "
             f"lifelong import {store.root} --out NEW_DIRECTORY.",
         )
+    return mine
 
 
 def _give(lesson: Lesson, known: list[str], *, dry_run: bool) -> LessonResult | None:
@@ -126,11 +112,15 @@ def _give(lesson: Lesson, known: list[str], *, dry_run: bool) -> LessonResult | 
     shift = _say_what_it_is(lesson, scores(gate))
     test = {} if dry_run else _open(lesson, known, "test")
     read_held(lesson.model, test, "Measuring before the lesson")
-    moving = lesson.moving = prepare_weights(lesson.root, state, lesson.model, settings, lesson.mode)
+    moving = lesson.moving = prepare_weights(
+        lesson.model, lesson.mode, settings, lesson.root, state, lesson.base_fingerprint
+    )
     loader, plan = plan_lesson(lesson, replay_share(settings, lesson.mode, shift))
     if dry_run:
         return None
-    pull = plan.pull = pull_of(lesson)
+    pull = plan.pull = pull_towards(
+        lesson.model, lesson.tokenizer, lesson.memory, lesson.run, settings, length=lesson.sequence_length
+    )
     moving.begin(lesson.model)
     seconds = teach_steps(lesson, loader, plan, gate.get(domain))
     decision, changes = _decide(lesson, gate)
@@ -152,6 +142,7 @@ def _give(lesson: Lesson, known: list[str], *, dry_run: bool) -> LessonResult | 
         changes=changes,
         mode=lesson.mode,
         scale=moving.scale,
+        experts=len(lesson.experts) if moving.adapter else 0,
         replay_share=lesson.run.facts["replay_share"],
         alone={name: {expert: s.bits_per_byte for expert, s in score.experts.items()} for name, score in after.items()},
         steps=plan.total_steps,

@@ -15,8 +15,7 @@ from lifelong.learn.ewc import ElasticPull, fisher_diagonal
 from lifelong.learn.held import Held, read_taught
 from lifelong.learn.lesson import Lesson
 from lifelong.model.base import LanguageModel
-from lifelong.settings.consolidate import ConsolidateSettings
-from lifelong.settings.learn import LearnSettings
+from lifelong.settings.session import SessionSettings
 from lifelong.settings.train import OptimizerSettings, ScheduleSettings
 from lifelong.text.document import Document
 from lifelong.text.memory import ReplayMemory
@@ -109,7 +108,7 @@ def plan_lesson(lesson: Lesson, share: float) -> tuple[Loader, Plan]:
     return loader, make(steps)
 
 
-def steps_wanted(settings: LearnSettings | ConsolidateSettings, step_seconds: float, steps_per_epoch: float) -> int:
+def steps_wanted(settings: SessionSettings, step_seconds: float, steps_per_epoch: float) -> int:
     """Return the steps that the settings ask for, in steps, minutes or epochs."""
     if settings.steps is not None:
         return settings.steps
@@ -186,63 +185,43 @@ class _Best:
         return ((name, weight) for name, weight in self.lesson.model.named_parameters() if weight.requires_grad)
 
 
-def pull_of(lesson: Lesson) -> ElasticPull | None:
-    """Return EWC's pull towards the weights as they are, where it is wanted and there is old text to learn it from."""
-    settings = lesson.settings
-    if not settings.use_ewc or not settings.ewc_lambda:
-        return None
-    return pull_towards(
-        lesson.model,
-        lesson.tokenizer,
-        lesson.memory,
-        lesson.run,
-        seed=settings.seed,
-        batches=settings.fisher_batches,
-        strength=settings.ewc_lambda,
-        length=lesson.sequence_length,
-    )
-
-
 def pull_towards(
     model: LanguageModel,
     tokenizer: Tokenizer,
     memory: ReplayMemory,
     run: RunFolder,
+    settings: SessionSettings,
     *,
-    seed: int,
-    batches: int,
-    strength: float,
     length: int,
     only: Sequence[str] | None = None,
 ) -> ElasticPull | None:
-    """Return EWC's pull towards a model's weights as they are; None where there is no old text.
+    """Return EWC's pull towards a model's weights as they are; None where it is off, or there is no old text.
 
     Args:
         model: the model.
         tokenizer: the one it was trained with.
         memory: what it remembers.
         run: where the old text is cached.
-        seed: of the drawn labels and of the order of the text.
-        batches: of text that the Fisher information is estimated on.
-        strength: λ.
+        settings: whether, how strongly, and from how many batches of text.
         length: tokens of a row at most.
         only: domains to protect; all by default.
     """
-    kept = ReplayMemory(memory.capacity)
-    for domain in memory.counts() if only is None else only:
-        kept.examples[domain] = memory.documents(domain)
+    if not settings.use_ewc or not settings.ewc_lambda:
+        return None
+    kept = memory if only is None else memory.of(only)
     if not kept.counts():
         progress.note("note: EWC needs remembered text, and there is none; it is off")
         return None
     sources = replay_sources(kept, tokenizer, run.path / "cache" / "replay", min(256, length), 1.0)
-    loader = Loader(sources, batch_size=_FISHER_ROWS, seed=seed + 1)
-    generator = torch.Generator(model.device).manual_seed(seed)
-    with progress.task("Finding what the old domains need (Fisher)", total=batches) as shown:
+    loader = Loader(sources, batch_size=_FISHER_ROWS, seed=settings.seed + 1)
+    generator = torch.Generator(model.device).manual_seed(settings.seed)
+    count = settings.fisher_batches
+    with progress.task("Finding what the old domains need (Fisher)", total=count) as shown:
 
         def rows() -> Iterator[Batch]:
-            for number in range(batches):
+            for number in range(count):
                 yield loader.batch(number)
                 shown.update(done=number + 1)
 
         fisher = fisher_diagonal(model, rows(), generator)
-    return ElasticPull.towards_now(model, fisher, strength)
+    return ElasticPull.towards_now(model, fisher, settings.ewc_lambda)

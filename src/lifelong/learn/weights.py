@@ -21,7 +21,7 @@ from lifelong.model.adapters import (
     rescale_adapter,
 )
 from lifelong.model.base import LanguageModel
-from lifelong.model.directory import adapter_path, fingerprint
+from lifelong.model.directory import adapter_path
 from lifelong.model.experts import RESERVED
 from lifelong.settings.learn import LearnSettings
 
@@ -79,9 +79,17 @@ def check_name(state: dict[str, Any], settings: LearnSettings) -> None:
 
 
 def prepare_weights(
-    root: Path, state: dict[str, Any], model: LanguageModel, settings: LearnSettings, mode: str
+    model: LanguageModel, mode: str, settings: LearnSettings, root: Path, state: dict[str, Any], base_fingerprint: str
 ) -> Moving:
     """Attach a new adapter, or let all weights move. A domain taught again goes on from its last adapter.
+
+    Args:
+        model: whose weights are to move.
+        mode: ``adapter`` or ``full``.
+        settings: of the lesson.
+        root: the model directory.
+        state: of it.
+        base_fingerprint: of the model's weights.
 
     Raises:
         LifelongError: the rank is larger than a layer.
@@ -97,7 +105,7 @@ def prepare_weights(
     while name in taken:
         version += 1
         name = f"{wanted}-{version}"
-    config = AdapterConfig(settings.lora_rank, settings.lora_alpha, settings.lora_dropout, fingerprint(model))
+    config = AdapterConfig(settings.lora_rank, settings.lora_alpha, settings.lora_dropout, base_fingerprint)
     attach_adapter(model, config)
     earlier = [item["name"] for item in known if item["domain"] == settings.domain]
     if earlier:

@@ -18,8 +18,9 @@ from lifelong.model.experts import BASE, ROUTED, load_experts
 from lifelong.model.foreign import ForeignConfig, describe
 from lifelong.model.huggingface import from_huggingface, is_ours, to_huggingface
 from lifelong.model.networks import load_foreign, new_foreign
-from lifelong.model.seq2seq import MODEL_TYPE, EncoderDecoderModel, load_encoder_decoder, new_network
+from lifelong.model.seq2seq import EncoderDecoderModel, load_encoder_decoder
 from lifelong.model.store import HOME, ModelStore
+from lifelong.model.t5 import MODEL_TYPE, new_network
 from lifelong.model.weights import TORCH_WEIGHTS, WEIGHTS, open_weights, save_tensors
 from lifelong.settings.model import ModelConfig
 from lifelong.tokens.base import Tokenizer

@@ -17,14 +17,14 @@ from torch import Tensor
 
 from lifelong.errors import LifelongError
 from lifelong.model.foreign import ForeignConfig, ForeignModel
-from lifelong.model.networks import load_network, quiet
+from lifelong.model.networks import load_network
+from lifelong.model.t5 import MODEL_TYPE, new_network, sized_like, t5_config
 from lifelong.settings.load import validate
 from lifelong.settings.model import ModelConfig
 from lifelong.tokens.base import Tokenizer
 from lifelong.tokens.rows import IGNORE
 from lifelong.tokens.spans import SENTINELS, find_sentinels
 
-MODEL_TYPE = "t5"
 _ROWS = 512  # tokens that T5 was trained with, where a file says nothing
 _PROMPTS, _GAP = "lifelong_prompts", "lifelong_gap_token_id"
 Prompts = Literal["plain", "spans", "chat"]
@@ -234,42 +234,6 @@ class EncoderDecoderModel(ForeignModel):
         return [*tokenizer.encode(prompt), *gap, tokenizer.eos_id]
 
 
-def t5_config(shape: ModelConfig, layers: int, special: Mapping[str, int] | None = None) -> dict[str, Any]:
-    """Return T5's ``config.json`` for a shape, with ``layers`` blocks in each of its two stacks."""
-    return {
-        "architectures": ["T5ForConditionalGeneration"],
-        "model_type": MODEL_TYPE,
-        "vocab_size": shape.vocab_size,
-        "d_model": shape.d_model,
-        "d_kv": shape.head_dim,
-        "d_ff": shape.d_ff,
-        "num_layers": layers,
-        "num_decoder_layers": layers,
-        "num_heads": shape.num_query_heads,
-        "relative_attention_num_buckets": 32,
-        "relative_attention_max_distance": 128,
-        "dropout_rate": shape.dropout,
-        "layer_norm_epsilon": shape.norm_eps,
-        "initializer_factor": 1.0,
-        "feed_forward_proj": "gated-gelu",
-        "is_encoder_decoder": True,
-        "tie_word_embeddings": True,
-        "use_cache": True,
-        "n_positions": shape.max_seq_len,
-        **(special or {}),
-    }
-
-
-def sized_like(shape: ModelConfig) -> int:
-    """Return how many layers each stack has so that the blocks have about as many weights as those of ``shape``.
-
-    A decoder's layer attends twice: to what is written, and to what was read.
-    """
-    width = shape.num_query_heads * shape.head_dim
-    pair = 12 * shape.d_model * width + 6 * shape.d_model * shape.d_ff
-    return max(1, round(shape.block_parameters / pair))
-
-
 def new_encoder_decoder(shape: ModelConfig, tokenizer: Tokenizer) -> EncoderDecoderModel:
     """Return a new model of about the size of ``shape``, with the tokenizer's special tokens and sentinels."""
     end = tokenizer.eos_id
@@ -277,17 +241,6 @@ def new_encoder_decoder(shape: ModelConfig, tokenizer: Tokenizer) -> EncoderDeco
     wanted = max(tokenizer.vocab_size, int(find_sentinels(tokenizer).max()) + 1)
     shape = shape.model_copy(update={"vocab_size": wanted})
     return EncoderDecoderModel(t5_config(shape, sized_like(shape), special))
-
-
-def _start_as_identity(network: Any) -> None:
-    """Let every block add nothing at first, as our own models do (Zhang et al. 2019, "Fixup").
-
-    After 120 steps on Python's documentation (290,000 weights) held-out text costs 3.74 bits per byte instead of 3.82.
-    """
-    with torch.no_grad():
-        for name, parameter in network.named_parameters():
-            if name.endswith((".o.weight", ".wo.weight")):
-                parameter.zero_()
 
 
 def load_encoder_decoder(place: Path, raw: dict[str, Any]) -> tuple[EncoderDecoderModel, list[str]]:
@@ -298,26 +251,6 @@ def load_encoder_decoder(place: Path, raw: dict[str, Any]) -> tuple[EncoderDecod
     """
     network, notes = load_network(place, new_network(raw, where=str(place / "config.json")))
     return EncoderDecoderModel(raw, network), notes
-
-
-def new_network(raw: Mapping[str, Any], *, where: str = "config.json", device: str = "meta") -> Any:
-    """Return transformers' network for T5's ``config.json``, with new weights; on ``meta`` with none.
-
-    Raises:
-        LifelongError: transformers cannot make a network of it.
-    """
-    from transformers import T5Config, T5ForConditionalGeneration
-
-    own = {key: value for key, value in raw.items() if key not in ("model_type", "architectures")}
-    try:
-        with quiet(), torch.device(device):
-            network = T5ForConditionalGeneration(T5Config(**own))
-    except Exception as error:  # transformers raises whatever its many layers raise
-        reason = (str(error).splitlines() or [type(error).__name__])[0][:300]
-        raise LifelongError(f"this T5 cannot be made: {reason}", where=where) from None
-    if device != "meta":
-        _start_as_identity(network)
-    return network
 
 
 def _mask(segment_ids: Tensor | None) -> Tensor | None:

@@ -52,6 +52,12 @@ class ReplayMemory:
     def _key(self, example: Document) -> float:
         return float(position(str(content_hash(example)), self.seed) ** (1.0 / example.weight))
 
+    def of(self, domains: Iterable[str]) -> ReplayMemory:
+        """Return a memory of the same examples, of these domains alone."""
+        memory = ReplayMemory(self.capacity, self.seed)
+        memory.examples |= {domain: self.documents(domain) for domain in domains}
+        return memory
+
     def documents(self, domain: str | None = None) -> list[Document]:
         """Return the examples of one domain, or all."""
         if domain is not None:

@@ -17,6 +17,7 @@ from tokenizers import Tokenizer as Library
 from lifelong.errors import LifelongError
 from lifelong.files import atomic_directory, claim_output, sha256_bytes, write_bytes
 from lifelong.tokens.special import MASK, ROLES, SpecialTokens
+from lifelong.tokens.typed import cut_apart, is_unicode
 from lifelong.tokens.words import BYTE_LEVEL, Flat, WordCache, byte_names, word_pattern
 
 KIND = "tokenizer"
@@ -107,7 +108,7 @@ class Tokenizer:
         if not self._typed:
             return self._encode(texts)
         # Rare: an imported vocabulary whose own model spells a special token. The text is cut within such spellings.
-        cut = [_cut(text, self._typed) for text in texts]
+        cut = [cut_apart(text, self._typed) for text in texts]
         encoded = iter(self._encode([part for parts in cut for part in parts]))
         return [[token for _ in parts for token in next(encoded)] for parts in cut]
 
@@ -115,7 +116,7 @@ class Tokenizer:
         try:
             encodings = self.library.encode_batch_fast(texts, add_special_tokens=False)
         except TypeError:  # all the library says of a lone surrogate
-            if all(_is_unicode(text) for text in texts):
+            if all(is_unicode(text) for text in texts):
                 raise
             raise LifelongError(HALF) from None
         return [encoding.ids for encoding in encodings]
@@ -317,26 +318,3 @@ def _untrained() -> LifelongError:
     return LifelongError(
         "the tokenizer is not trained", fix="Call train(texts) first, or read one with load_tokenizer(path)."
     )
-
-
-def _cut(text: str, spellings: tuple[str, ...]) -> list[str]:
-    """Cut a text behind the first character of each spelling in it, so that none is left whole."""
-    parts = [text]
-    for spelling in spellings:
-        found: list[str] = []
-        for part in parts:
-            first, *rest = part.split(spelling)
-            for after in rest:
-                found.append(first + spelling[0])
-                first = spelling[1:] + after
-            found.append(first)
-        parts = found
-    return parts
-
-
-def _is_unicode(text: str) -> bool:
-    try:
-        text.encode("utf-8")
-    except UnicodeEncodeError:
-        return False
-    return True

@@ -151,6 +151,22 @@ class Trackio:
             self._run.finish()
 
 
+def check_boards(tracking: TrackingSettings) -> None:
+    """Raise LifelongError where a board is asked for that is not installed: before anything else is done."""
+    asked = {
+        "tensorboard": ("TensorBoard", tracking.tensorboard),
+        "wandb": ("Weights & Biases", tracking.wandb.enabled),
+        "trackio": ("trackio", tracking.trackio.enabled),
+    }
+    for package, (name, wanted) in asked.items():
+        if wanted and not _installed(package):
+            raise LifelongError(
+                f"{name} is not installed",
+                where=f"tracking.{package}",
+                fix=f"`pip install {package}`, or leave the setting out.",
+            )
+
+
 def open_boards(
     folder: Path, name: str, tracking: TrackingSettings, start: int, facts: Mapping[str, Any]
 ) -> list[Board]:
@@ -165,15 +181,13 @@ def open_boards(
     Raises:
         LifelongError: one is asked for and not installed, or refuses.
     """
+    check_boards(tracking)
     boards: list[Board] = []
     if tracking.tensorboard or (tracking.tensorboard is None and _installed("tensorboard")):
-        _require("tensorboard", "TensorBoard")
         boards.append(TensorBoard(folder / "tensorboard", start))
     if tracking.wandb.enabled:
-        _require("wandb", "Weights & Biases")
         boards.append(Wandb(folder, name, tracking.wandb, facts))
     if tracking.trackio.enabled:
-        _require("trackio", "trackio")
         boards.append(Trackio(name, tracking.trackio, facts))
     return boards
 
@@ -185,12 +199,3 @@ def _same_id(folder: Path) -> str:
 
 def _installed(package: str) -> bool:
     return importlib.util.find_spec(package) is not None
-
-
-def _require(package: str, name: str) -> None:
-    if not _installed(package):
-        raise LifelongError(
-            f"{name} is not installed",
-            where=f"tracking.{package}",
-            fix=f"`pip install {package}`, or leave the setting out.",
-        )

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
 _IGNORED = -100
 _SEED_STEP = 1_000_003
+_SEEDS = 1 << 63
 
 
 class World:
@@ -127,7 +128,7 @@ class World:
         assert self.model is not None
         self.model.moved = True
         # A function of the place alone: nothing random is left for a checkpoint to carry, whatever their number.
-        torch.manual_seed((self.seed * _SEED_STEP + step) * _SEED_STEP + self.rank)
+        torch.manual_seed(seed_of(self.seed, step, self.rank))
         part = _unpack(self._scatter(packed, self.told["bytes"]))
         rows = self.told["rows"]
         return [_rows(part, slice(start, start + rows)) for start in range(0, len(next(iter(part.values()))), rows)]
@@ -153,6 +154,11 @@ class World:
 
 
 ALONE = World()
+
+
+def seed_of(seed: int, step: int, rank: int) -> int:
+    """Return the seed of what is random in a process's part of a step; within what torch takes, whatever the seed."""
+    return ((seed * _SEED_STEP + step) * _SEED_STEP + rank) % _SEEDS
 
 
 def whole_norm(norm: Tensor) -> float:

@@ -29,6 +29,7 @@ from lifelong.tokens.loading import load_tokenizer
 from lifelong.tokens.mixture import NamedCache
 from lifelong.tokens.training import BESIDE, train_tokenizer
 from lifelong.train.around import Around, around
+from lifelong.train.board import check_boards
 from lifelong.train.cached import cache_text, corpus_of, open_caches, reopen_text
 from lifelong.train.checkpoint import newest_checkpoint, restore
 from lifelong.train.deciding import decide
@@ -81,6 +82,7 @@ def train(
             loss was not a number three times in a row.
         Interrupted: Ctrl-C; the run is saved.
     """
+    check_boards(settings.tracking)
     base = base_directory(base) if base is not None else None
     found = detect(out, base=base, fresh=fresh, onnx=onnx)
     if found.start is None:
