@@ -18,12 +18,13 @@ def domains(model: Model, *, as_json: AsJson = False) -> None:
                 ", ".join(item["adapters"]) or "-",
                 f"{item['remembered']:,} ({item['remembered_bytes'] / 1e3:,.0f} kB)",
                 f"{item['gate_documents']:,} + {item['test_documents']:,}",
+                "yes" if item["guarded"] else "-",
                 "-" if item["bits_per_byte"] is None else f"{item['bits_per_byte']:.3f}",
             ]
             for item in found
         ]
         if rows:
-            print_table(["domain", "adapters", "remembered", "gate + test", "bits/byte"], rows)
+            print_table(["domain", "adapters", "remembered", "gate + test", "EWC", "bits/byte"], rows)
         else:
             print("This model was taught nothing here.")
 

@@ -9,6 +9,7 @@ from typing import Any
 
 from lifelong import progress
 from lifelong.files import write_json
+from lifelong.learn.fisher import RunningFisher
 from lifelong.learn.ledger import SESSIONS
 from lifelong.learn.lesson import Lesson, LessonResult
 from lifelong.model.adapters import save_adapter
@@ -18,7 +19,7 @@ from lifelong.model.store import HOME, ModelStore
 from lifelong.text.document import Document
 from lifelong.text.memory import ReplayMemory
 from lifelong.tokens.base import Tokenizer
-from lifelong.train.founding import MEMORY, stage_domain, write_state
+from lifelong.train.founding import FISHER, MEMORY, stage_domain, write_state
 
 
 def next_session(store: ModelStore) -> int:
@@ -26,7 +27,7 @@ def next_session(store: ModelStore) -> int:
     return 1 + sum(event["event"] in SESSIONS for event in store.history())
 
 
-def commit_lesson(lesson: Lesson, result: LessonResult) -> None:
+def commit_lesson(lesson: Lesson, result: LessonResult, fisher: RunningFisher | None) -> None:
     """Record the lesson; switch the model to it only if it was accepted."""
     settings, store = lesson.settings, lesson.store
     record = f"{HOME}/sessions/{result.session:04d}-{settings.domain}.json"
@@ -47,6 +48,7 @@ def commit_lesson(lesson: Lesson, result: LessonResult) -> None:
     with store.staging() as staged:
         if result.accepted:
             _stage_model(lesson, result, staged)
+            _stage_fisher(fisher, staged)
         facts = {
             **result.to_dict(),
             "model": None,
@@ -55,6 +57,7 @@ def commit_lesson(lesson: Lesson, result: LessonResult) -> None:
             "data_sha256": _digest(lesson.corpus.train),
             "settings": settings.model_dump(mode="json"),
             "flops": result.tokens * lesson.model.config.flops_per_token(lesson.sequence_length),
+            "fisher_bytes": _fisher_bytes(staged, lesson.root),
         }
         write_json(staged / record, facts)
         store.commit(staged, event)
@@ -66,6 +69,7 @@ def commit_consolidation(
     tokenizer: Tokenizer,
     facts: dict[str, Any],
     memory: ReplayMemory,
+    fisher: RunningFisher | None,
     *,
     accepted: bool,
 ) -> None:
@@ -83,7 +87,6 @@ def commit_consolidation(
     }
     with store.staging() as staged:
         record = staged / HOME / "sessions" / f"{number:04d}-consolidation.json"
-        write_json(record, {**facts, "model": None, "run": event["run"]})
         if accepted:
             write_model_files(model, tokenizer, staged)
             memory.save(staged / MEMORY)
@@ -92,7 +95,22 @@ def commit_consolidation(
                 adapters=[], base_fingerprint=fingerprint(model), memory=memory.counts(), matrix=facts["matrix"]
             )
             stage_state(staged, store.root, state)
+            _stage_fisher(fisher, staged)
+        size = _fisher_bytes(staged, store.root)
+        write_json(record, {**facts, "model": None, "run": event["run"], "fisher_bytes": size})
         store.commit(staged, event, remove=(f"{HOME}/adapters/",) if accepted else ())
+
+
+def _stage_fisher(fisher: RunningFisher | None, staged: Path) -> None:
+    # Where nothing has joined, the file of the generation before stays.
+    if fisher is not None and fisher.changed:
+        fisher.save(staged / FISHER)
+
+
+def _fisher_bytes(staged: Path, root: Path) -> int:
+    """Return the size of the Fisher file that a session leaves."""
+    path = staged / FISHER if (staged / FISHER).is_file() else root / FISHER
+    return path.stat().st_size if path.is_file() else 0
 
 
 def _stage_model(lesson: Lesson, result: LessonResult, staged: Path) -> None:

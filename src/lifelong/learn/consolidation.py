@@ -21,12 +21,13 @@ from lifelong.evaluate.matrix import Matrix, extend_matrix
 from lifelong.learn.commit import commit_consolidation
 from lifelong.learn.distil import Distillation
 from lifelong.learn.dream import dream
+from lifelong.learn.fisher import Estimator
 from lifelong.learn.gate import Change, Decision, change, decide_all
 from lifelong.learn.held import Holdings, hold, read_held, read_slices, scores, with_reading
-from lifelong.learn.method import learning_rate
+from lifelong.learn.method import adapters_of, learning_rate
 from lifelong.learn.opening import opened, row_length
 from lifelong.learn.recovery import recorded
-from lifelong.learn.teaching import pull_towards, steps_wanted
+from lifelong.learn.teaching import steps_wanted
 from lifelong.learn.weights import Moving
 from lifelong.model.base import LanguageModel
 from lifelong.model.directory import find_model, load_model, read_config
@@ -152,10 +153,10 @@ class _Folding:
         plan = self._plan(student, loader, teachers, learning_rate(settings, state), bf16=bf16)
         if dry_run:
             return None
-        protected = [domain for domain in self.memory.counts() if domain not in _domains_of(state)]
-        plan.pull = pull_towards(
-            student, self.tokenizer, self.memory, self.run, settings, length=self._length, only=protected
-        )
+        needs = Estimator(student, self.tokenizer, settings, self.run.path / "cache", self._length)
+        folded = adapters_of(state)
+        fisher = needs.before(self.root, self.memory, folded)
+        plan.pull = None if fisher is None else fisher.pull(student, settings.ewc_lambda)
         moving = Moving(LABEL, None)
         moving.begin(student)
         label, size = "Consolidating", self.run.facts["bytes_per_token"]
@@ -179,7 +180,9 @@ class _Folding:
             seconds=seconds,
         )
         facts, accepted = result.to_dict(), result.accepted
-        commit_consolidation(self.store, student, self.tokenizer, facts, self.memory, accepted=accepted)
+        if fisher is not None and accepted:
+            fisher = needs.after(fisher, self.memory.of(folded))
+        commit_consolidation(self.store, student, self.tokenizer, facts, self.memory, fisher, accepted=accepted)
         self.run.record(status="finished", **result.to_dict())
         return result
 
@@ -194,7 +197,7 @@ class _Folding:
 
     def _rows(self, state: dict[str, Any], *, dry_run: bool) -> tuple[Loader, list[str]]:
         """Return the rows of the memory, all domains alike, and the expert that teaches each of their sources."""
-        settings, adapters = self.settings, _domains_of(state)
+        settings, adapters = self.settings, adapters_of(state)
         if settings.samples and "pretrained" in state and not set(self.memory.counts()) - set(adapters):
             # What the base was pretrained on is not here: what it writes unprompted stands for it.
             if dry_run:
@@ -274,11 +277,6 @@ def _read(model: LanguageModel, holdings: Holdings, title: str) -> Holdings:
     """Return the slices as plain weights read them, without the experts' readings."""
     bare = {domain: replace(held, panel=replace(held.panel, readings={})) for domain, held in holdings.items()}
     return with_reading(model, bare, BASE, title)
-
-
-def _domains_of(state: dict[str, Any]) -> dict[str, str]:
-    """Return the adapter that knows each domain best: the last that was taught it."""
-    return {item["domain"]: item["name"] for item in state.get("adapters", [])}
 
 
 def _bits(found: dict[str, Score]) -> dict[str, float]:

@@ -18,6 +18,7 @@ from torch.utils.checkpoint import checkpoint
 from lifelong.model.base import LanguageModel
 from lifelong.model.experts import use_expert
 from lifelong.tokens.loader import Batch
+from lifelong.train.objectives import labelled_tokens
 
 _SLICE_LOGITS = 1 << 22  # logits held at once: 16 MiB of fp32
 
@@ -28,12 +29,13 @@ class Distillation:
 
     Attributes:
         teacher: a model whose experts are the teachers; it is not trained.
-        experts: of each of the loader's sources: the expert that teaches its rows.
+        experts: of each of the loader's sources: the expert that teaches its rows, `BASE` where the teacher has none;
+            None where the rows are learned from their text alone.
         alpha: the teacher's part of the loss.
     """
 
     teacher: LanguageModel
-    experts: Sequence[str]
+    experts: Sequence[str | None]
     alpha: float
 
     def __call__(self, model: LanguageModel, batch: Batch) -> Tensor:
@@ -41,13 +43,16 @@ class Distillation:
         assert batch.sources is not None
         total = torch.zeros((), device=model.device)
         of_rows = [self.experts[source] for source in batch.sources.tolist()]
-        for name in sorted(set(of_rows)):
+        for name in sorted(set(of_rows), key=str):
             rows = torch.tensor([number for number, expert in enumerate(of_rows) if expert == name])
-            total = total + self._taught_by(name, model, _rows(batch, rows.to(model.device)))
+            part = _rows(batch, rows.to(model.device))
+            loss = labelled_tokens(model, part) if name is None else self._taught_by(name, model, part)
+            total = total + loss
         return total
 
     def _taught_by(self, name: str, model: LanguageModel, batch: Batch) -> Tensor:
-        use_expert(self.teacher, name)
+        if self.teacher.experts is not None:
+            use_expert(self.teacher, name)
         kept = batch.labels != -100
         with torch.no_grad():
             theirs = self.teacher.hidden(batch.input_ids, segment_ids=batch.segment_ids)[kept]

@@ -9,19 +9,21 @@ from typing import Any
 from lifelong.errors import LifelongError
 from lifelong.files import writer_lock
 from lifelong.learn.commit import stage_state
+from lifelong.learn.fisher import guarded_domains
 from lifelong.learn.held import read_slices
 from lifelong.learn.ledger import in_force
 from lifelong.learn.recovery import recover
 from lifelong.model.directory import find_model
 from lifelong.model.store import HOME, ModelStore
 from lifelong.text.memory import ReplayMemory
-from lifelong.train.founding import MEMORY, learned_path
+from lifelong.train.founding import FISHER, MEMORY, learned_path
 
 
 def list_domains(model: Path) -> list[dict[str, Any]]:
     """Return what a model was taught: of each domain its adapters, what is remembered and held out, and its bits.
 
-    ``bits_per_byte`` is the matrix's last figure, None before the first lesson.
+    ``bits_per_byte`` is the matrix's last figure, None before the first lesson; ``guarded`` is whether EWC keeps what the
+    weights need for the domain, with or without any of its text.
     """
     root = find_model(model)
     store = ModelStore.open(root)
@@ -29,6 +31,7 @@ def list_domains(model: Path) -> list[dict[str, Any]]:
     memory = ReplayMemory.load(root / MEMORY)
     domains = list(state.get("domains", []))
     slices = {split: read_slices(root, domains, split) for split in ("gate", "test")}
+    guarded = guarded_domains(root / FISHER)
     matrix = state.get("matrix") or {"domains": [], "bpb": [[]]}
     last = dict(zip(matrix["domains"], matrix["bpb"][-1], strict=True))
     return [
@@ -40,6 +43,7 @@ def list_domains(model: Path) -> list[dict[str, Any]]:
             "gate_documents": len(slices["gate"].get(domain, ())),
             "test_documents": len(slices["test"].get(domain, ())),
             "bits_per_byte": last.get(domain),
+            "guarded": domain in guarded,
         }
         for domain in domains
     ]
@@ -82,6 +86,7 @@ def forget(model: Path, source: str) -> Forgotten:
         gone = 0
         sessions, trained = in_force(store), _trained_domains(store)
         stays: list[str] = []
+        lost = set[str]()
         for domain, examples in memory.examples.items():
             kept = [example for example in examples if not _is_of(example.source, source)]
             if domain in trained and len(kept) < len(examples):
@@ -89,6 +94,8 @@ def forget(model: Path, source: str) -> Forgotten:
                     f"domain '{domain}' was trained into all weights: only training anew without it undoes that"
                 )
             gone += len(examples) - len(kept)
+            if len(kept) < len(examples):
+                lost.add(domain)
             memory.examples[domain] = kept
         dropped: list[str] = []
         unlearned = set[str]()
@@ -114,6 +121,8 @@ def forget(model: Path, source: str) -> Forgotten:
                 where=str(root),
                 fix=f"Remembered sources: {', '.join(known[:8]) or 'none'}{' …' if len(known) > 8 else ''}.",
             )
+        for domain in sorted(lost.intersection(guarded_domains(root / FISHER))):
+            stays.append(f"what the weights need for domain '{domain}': EWC goes on guarding it in lessons")
         if gone:
             stays.append("earlier states of the directory still hold its text, to be rolled back to")
         held = sum(

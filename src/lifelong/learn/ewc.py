@@ -2,7 +2,8 @@
 
 Near the weights θ* that a model has before a lesson, the old domain's loss rises by about ½·Σ F·(θ − θ*)² nats per
 token, with F the diagonal of the Fisher information per token. The loss adds λ/1000 of that, so the customary λ of 1000
-weighs one nat of predicted damage like one nat of loss on the new text.
+weighs one nat of predicted damage like one nat of loss on the new text. Of several old domains F is the sum, and so
+is the damage (see `lifelong.learn.fisher`).
 
 Under a low-rank adapter θ − θ* is s·B·A, less what the adapter already held: penalising A and B each for itself would
 guard neither, since only their product reaches the model.
@@ -85,7 +86,7 @@ class ElasticPull:
         return cls(layers, strength)
 
     def predicted_damage(self) -> Tensor:
-        """Return ½·Σ F·(θ − θ*)²: predicted rise of the old domains' loss in nats per token (scalar)."""
+        """Return ½·Σ F·(θ − θ*)²: predicted rise of the old domains' losses, added up, in nats per token (scalar)."""
         terms = []
         for layer, fisher, anchor in self.layers:
             now = layer.adapter.delta() if isinstance(layer.adapter, LowRank) else layer.weight

@@ -6,6 +6,7 @@ from typing import Any, Literal
 
 from lifelong.errors import LifelongError
 from lifelong.evaluate.bits import Score
+from lifelong.model.base import LanguageModel
 from lifelong.settings.learn import LearnSettings
 from lifelong.settings.session import SessionSettings
 
@@ -45,6 +46,24 @@ def choose_mode(settings: LearnSettings, state: dict[str, Any]) -> tuple[Mode, s
     return "full", "the model was trained here, and its text is here to be replayed"
 
 
+def check_teacher(settings: LearnSettings, mode: Mode, model: LanguageModel) -> None:
+    """Raise LifelongError where the model before the lesson is to teach, and cannot, or has nothing to hold."""
+    if not settings.teacher_share:
+        return
+    if mode == "adapter":
+        raise LifelongError(
+            "the model before the lesson teaches where all weights move; beside an adapter they stay as they are",
+            where="teacher_share",
+            fix="Leave --teacher-share out, or move all weights: --mode full.",
+        )
+    if not model.plain_logits:
+        raise LifelongError(
+            "models of this family cannot be teachers yet: they scale or cap their logits",
+            where="teacher_share",
+            fix="Leave --teacher-share out.",
+        )
+
+
 def replay_share(settings: LearnSettings, mode: Mode, shift: float | None) -> float:
     """Return the share of rows that are old text.
 
@@ -78,3 +97,8 @@ def shift_of(new: Score | None, known: list[Score]) -> float | None:
         return None
     usual = sum(score.bits_per_byte for score in known) / len(known)
     return new.bits_per_byte / usual - 1.0
+
+
+def adapters_of(state: dict[str, Any]) -> dict[str, str]:
+    """Return the adapter that knows each domain best: the last that was taught it. Other domains are in the weights."""
+    return {item["domain"]: item["name"] for item in state.get("adapters", [])}

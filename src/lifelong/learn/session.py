@@ -17,14 +17,15 @@ from lifelong.evaluate.bits import Score
 from lifelong.evaluate.matrix import extend_matrix
 from lifelong.learn.checking import open_checked
 from lifelong.learn.commit import commit_lesson, next_session
+from lifelong.learn.fisher import Estimator
 from lifelong.learn.gate import Change, Decision, change, decide
 from lifelong.learn.held import Holdings, hold, read_held, read_slices, scores, with_reading
 from lifelong.learn.known import leave_out_known
 from lifelong.learn.lesson import Lesson, LessonResult
-from lifelong.learn.method import choose_mode, learning_rate, replay_share, shift_of
+from lifelong.learn.method import adapters_of, check_teacher, choose_mode, learning_rate, replay_share, shift_of
 from lifelong.learn.opening import opened, row_length
 from lifelong.learn.recovery import recorded
-from lifelong.learn.teaching import plan_lesson, pull_towards, teach_steps
+from lifelong.learn.teaching import plan_lesson, teach_steps
 from lifelong.learn.weights import check_name, prepare_weights
 from lifelong.model.adapters import check_rank
 from lifelong.model.base import LanguageModel
@@ -35,7 +36,7 @@ from lifelong.text.document import DataSource
 from lifelong.text.memory import ReplayMemory, frozen
 from lifelong.tokens.loading import load_tokenizer
 from lifelong.train.folder import RunFolder
-from lifelong.train.founding import MEMORY
+from lifelong.train.founding import CAPACITY, MEMORY
 
 # Shares of the way that are tried, the longest first, where the whole of it costs an old domain too much.
 _STEPS_BACK = (0.9, 0.8, 0.7, 0.6, 0.5, 0.4, 0.3)
@@ -75,6 +76,7 @@ def learn(model: Path, sources: list[str], settings: LearnSettings, *, dry_run: 
             corpus = replace(corpus, train=weighted)
         network, tokenizer = load_model(root, device=place.device)
         base = _check_weights(network, store)
+        check_teacher(settings, mode, network)
         if mode == "adapter":
             check_rank(network, settings.lora_rank)
         run = RunFolder.create(place.runs, f"learn-{settings.domain}", settings)
@@ -118,9 +120,9 @@ def _give(lesson: Lesson, known: list[str], *, dry_run: bool) -> LessonResult | 
     loader, plan = plan_lesson(lesson, replay_share(settings, lesson.mode, shift))
     if dry_run:
         return None
-    pull = plan.pull = pull_towards(
-        lesson.model, lesson.tokenizer, lesson.memory, lesson.run, settings, length=lesson.sequence_length
-    )
+    needs = Estimator(lesson.model, lesson.tokenizer, settings, lesson.run.path / "cache", lesson.sequence_length)
+    fisher = needs.before(lesson.root, lesson.memory, adapters_of(state))
+    pull = plan.pull = None if fisher is None else fisher.pull(lesson.model, settings.ewc_lambda)
     moving.begin(lesson.model)
     seconds = teach_steps(lesson, loader, plan, gate.get(domain))
     decision, changes = _decide(lesson, gate)
@@ -150,7 +152,11 @@ def _give(lesson: Lesson, known: list[str], *, dry_run: bool) -> LessonResult | 
         seconds=seconds,
         predicted_damage=pull.predicted_damage().item() if pull else None,
     )
-    commit_lesson(lesson, result)
+    if fisher is not None and result.accepted and not moving.adapter:
+        taught = ReplayMemory(CAPACITY, settings.seed)
+        taught.add(lesson.corpus.train, domain)
+        fisher = needs.after(fisher, taught)
+    commit_lesson(lesson, result, fisher)
     lesson.run.record(status="finished", **result.to_dict())
     return result
 

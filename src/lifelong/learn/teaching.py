@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import copy
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 import torch
@@ -11,29 +12,25 @@ from torch import Tensor
 
 from lifelong import progress
 from lifelong.evaluate.bits import Score, score_of
-from lifelong.learn.ewc import ElasticPull, fisher_diagonal
+from lifelong.learn.distil import Distillation
 from lifelong.learn.held import Held, read_taught
 from lifelong.learn.lesson import Lesson
-from lifelong.model.base import LanguageModel
+from lifelong.model.experts import BASE
 from lifelong.settings.session import SessionSettings
 from lifelong.settings.train import OptimizerSettings, ScheduleSettings
 from lifelong.text.document import Document
-from lifelong.text.memory import ReplayMemory
-from lifelong.tokens.base import Tokenizer
 from lifelong.tokens.building import build_cache
-from lifelong.tokens.loader import Batch, Loader
+from lifelong.tokens.loader import Loader
 from lifelong.tokens.replay import replay_sources
 from lifelong.tokens.rows import ChatSource, RowSource, WindowSource
 from lifelong.tokens.shards import TokenCache
 from lifelong.train.drive import Drive
-from lifelong.train.folder import RunFolder
 from lifelong.train.interrupts import graceful_interrupts
 from lifelong.train.loop import Plan
+from lifelong.train.objectives import Objective, labelled_tokens
 from lifelong.train.optim import build_optimizers, schedule
 from lifelong.train.planning import compile_blocks, measure_step, steps_in
 
-# Rows of 256 tokens in a batch that the Fisher information is estimated on: small batches, see `fisher_diagonal`.
-_FISHER_ROWS = 2
 _LOOKS = 5  # measures on the way, where a lesson is not counted in epochs
 
 
@@ -73,6 +70,8 @@ def plan_lesson(lesson: Lesson, share: float) -> tuple[Loader, Plan]:
         name="adamw" if adapter else "muon", learning_rate=lesson.rate, weight_decay=0.0 if adapter else 0.1
     )
 
+    objective = _objective(lesson, len(fresh), len(replayed))
+
     def make(total: int = 0) -> Plan:
         return Plan(
             total_steps=total,
@@ -80,6 +79,7 @@ def plan_lesson(lesson: Lesson, share: float) -> tuple[Loader, Plan]:
             rate=schedule(ScheduleSettings(kind="linear"), total, lesson.rate),
             accumulate=settings.gradient_accumulation_steps,
             bf16=lesson.bf16,
+            objective=objective,
         )
 
     seconds = measure_step(lesson.model, loader, make)
@@ -88,6 +88,9 @@ def plan_lesson(lesson: Lesson, share: float) -> tuple[Loader, Plan]:
     steps = steps_wanted(settings, seconds, epoch_rows / rows)
     compiled = compile_blocks(lesson.model, settings.compile, steps * seconds)
     replay = f", {1 - new:.0%} of it replay" if replayed else ", no replay"
+    if settings.teacher_share:
+        taught = f", {settings.teacher_share:.0%} of whose loss is the model before the lesson as a teacher"
+        replay += taught if replayed else ", so no teacher either"
     weights = f"Adapter {lesson.moving.name}" if adapter else "All weights"
     progress.note(
         f"{weights}: {steps} steps of {rows} x {length} tokens{replay}, {steps * rows / epoch_rows:.2f} epochs at rate "
@@ -106,6 +109,22 @@ def plan_lesson(lesson: Lesson, share: float) -> tuple[Loader, Plan]:
         learning_rate=lesson.rate,
     )
     return loader, make(steps)
+
+
+def _objective(lesson: Lesson, fresh: int, replayed: int) -> Objective:
+    """Return what is learned from: text alone, or on replayed rows also the model as it is before the lesson.
+
+    Args:
+        lesson: not begun yet.
+        fresh: sources of new text, the first of the loader.
+        replayed: sources of replayed text, the others.
+    """
+    share = lesson.settings.teacher_share
+    if not (share and replayed):
+        return labelled_tokens
+    teacher = copy.deepcopy(lesson.model).requires_grad_(False).eval()
+    experts: list[str | None] = [*[None] * fresh, *[BASE] * replayed]
+    return Distillation(teacher, experts, share)
 
 
 def steps_wanted(settings: SessionSettings, step_seconds: float, steps_per_epoch: float) -> int:
@@ -183,45 +202,3 @@ class _Best:
 
     def _moving(self) -> Iterator[tuple[str, Tensor]]:
         return ((name, weight) for name, weight in self.lesson.model.named_parameters() if weight.requires_grad)
-
-
-def pull_towards(
-    model: LanguageModel,
-    tokenizer: Tokenizer,
-    memory: ReplayMemory,
-    run: RunFolder,
-    settings: SessionSettings,
-    *,
-    length: int,
-    only: Sequence[str] | None = None,
-) -> ElasticPull | None:
-    """Return EWC's pull towards a model's weights as they are; None where it is off, or there is no old text.
-
-    Args:
-        model: the model.
-        tokenizer: the one it was trained with.
-        memory: what it remembers.
-        run: where the old text is cached.
-        settings: whether, how strongly, and from how many batches of text.
-        length: tokens of a row at most.
-        only: domains to protect; all by default.
-    """
-    if not settings.use_ewc or not settings.ewc_lambda:
-        return None
-    kept = memory if only is None else memory.of(only)
-    if not kept.counts():
-        progress.note("note: EWC needs remembered text, and there is none; it is off")
-        return None
-    sources = replay_sources(kept, tokenizer, run.path / "cache" / "replay", min(256, length), 1.0)
-    loader = Loader(sources, batch_size=_FISHER_ROWS, seed=settings.seed + 1)
-    generator = torch.Generator(model.device).manual_seed(settings.seed)
-    count = settings.fisher_batches
-    with progress.task("Finding what the old domains need (Fisher)", total=count) as shown:
-
-        def rows() -> Iterator[Batch]:
-            for number in range(count):
-                yield loader.batch(number)
-                shown.update(done=number + 1)
-
-        fisher = fisher_diagonal(model, rows(), generator)
-    return ElasticPull.towards_now(model, fisher, settings.ewc_lambda)

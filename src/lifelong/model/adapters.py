@@ -6,6 +6,7 @@ changes nothing.
 
 from __future__ import annotations
 
+import contextlib
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -136,6 +137,19 @@ def detach_adapter(model: LanguageModel) -> None:
         layer.adapter = None
     for name, parameter in model.named_parameters():
         parameter.requires_grad_(not name.startswith("experts."))
+
+
+@contextlib.contextmanager
+def adapter_off(model: LanguageModel) -> Iterator[None]:
+    """Take whatever adapter is attached off for a while: in the block the base alone computes."""
+    attached = [(layer, layer.adapter) for _, layer in adapted_layers(model)]
+    for layer, _ in attached:
+        layer.adapter = None
+    try:
+        yield
+    finally:
+        for layer, adapter in attached:
+            layer.adapter = adapter
 
 
 def rescale_adapter(model: LanguageModel, scale: float) -> None:

@@ -39,6 +39,12 @@ class LearnSettings(SessionSettings):
         description="Share of rows drawn from the replay memory (default: half with all weights; with an adapter 5% to "
         "25%, the more the further the text is from what the model knows).",
     )
+    teacher_share: float = Field(
+        default=0.0,
+        ge=0,
+        le=1,
+        description="Part of the loss on replayed rows that is the model before the lesson as a teacher (all weights).",
+    )
     importance: float = Field(
         default=1.0, gt=0, description="Weight of this text beside replay, in training and in the replay memory."
     )

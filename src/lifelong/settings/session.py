@@ -31,7 +31,12 @@ class SessionSettings(NamedSettings):
     ewc_lambda: float = Field(
         default=1000.0, ge=0, description="Strength of that pull; 1000 weighs a nat of old text like one of new."
     )
-    fisher_batches: int = Field(default=32, gt=0, description="Batches of old text that EWC's Fisher is estimated on.")
+    ewc_gamma: float = Field(
+        default=0.95, ge=0, le=1, description="Share of what earlier domains need that counts on when others join them."
+    )
+    fisher_batches: int = Field(
+        default=32, gt=0, description="Batches of each old domain's text that EWC's Fisher is estimated on."
+    )
     tolerance: float = Field(
         default=0.01, ge=0, description="Share of its bits per byte that an old domain may lose, or all is undone."
     )

@@ -38,7 +38,7 @@ def replay_sources(
                 chat = PairSource if pairs else ChatSource
                 source: RowSource = (chat if cache.has_mask else WindowSource)(cache, sequence_length)
             except LifelongError as error:
-                progress.note(f"note: text of domain '{domain}' is not replayed: {error.what}")
+                progress.note(f"note: text of domain '{domain}' is left out: {error.what}")
                 continue
             source.importance = weight
             sources.append((source, float(cache.tokens)))

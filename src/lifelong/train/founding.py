@@ -16,12 +16,14 @@ from lifelong.model.store import HOME, STATE, ModelStore
 from lifelong.model.weights import TORCH_WEIGHTS
 from lifelong.text.cleaning import content_hash
 from lifelong.text.corpus import Corpus
+from lifelong.text.document import Document
 from lifelong.text.memory import ReplayMemory, write_slice
 from lifelong.tokens.base import Tokenizer
 from lifelong.train.start import Origin
 
 CAPACITY = 1000  # documents in a replay memory
 MEMORY, _SLICES = f"{HOME}/memory/examples.jsonl", f"{HOME}/domains"
+FISHER = f"{HOME}/fisher.safetensors"  # see `lifelong.learn.fisher`
 # Files that a model made elsewhere may have, and that would contradict those written here.
 _STALE = (
     *(TORCH_WEIGHTS, "spm.model", "tokenizer.model", "vocab.json", "vocab.txt", "merges.txt"),
@@ -49,12 +51,15 @@ def stage_domain(
     Where ``domain`` is None there is no text to remember, and the memory goes on as it is.
     """
     memory = ReplayMemory(capacity, seed) if past is None else ReplayMemory.load(past / MEMORY, capacity, seed)
+    held = {name: list(examples) for name, examples in memory.examples.items()}
     if domain is not None:
         memory.add(corpus.train, domain)
         learned = {content_hash(document) for document in corpus.train}
         if past is not None and (past / learned_path(domain)).is_file():
             learned |= set((past / learned_path(domain)).read_text(encoding="ascii").split())
         write_text(staged / learned_path(domain), "".join(f"{digest}\n" for digest in sorted(learned)))
+    if sum(map(len, held.values())) > capacity:
+        _say_what_goes(held, memory)
     memory.save(staged / MEMORY)
     left_out = {}
     for split in ("gate", "test"):
@@ -62,6 +67,17 @@ def stage_domain(
         if domain is not None and (past is None or not _holds_text(past / slice_path(domain, split))):
             left_out[split] = write_slice(corpus.split(split), staged / slice_path(domain, split), seed=seed)
     return {"memory": memory.counts(), "left_out_of_slices": left_out}
+
+
+def _say_what_goes(held: dict[str, list[Document]], memory: ReplayMemory) -> None:
+    """Say how many examples a memory lets go that takes fewer than it held."""
+    kept = {id(example) for example in memory.documents()}
+    gone = {domain: sum(id(example) not in kept for example in examples) for domain, examples in held.items()}
+    named = ", ".join(f"{count:,} of '{domain}'" for domain, count in gone.items() if count)
+    if named:
+        progress.note(
+            f"note: the replay memory takes {memory.capacity:,} examples now, and lets go of some that it held: {named}"
+        )
 
 
 def _holds_text(path: Path) -> bool:
@@ -94,13 +110,22 @@ def commit_model(
     with store.staging() as staged:
         write_model_files(model, tokenizer, staged)
         elsewhere = past is None or past.resolve() != out.resolve()
-        if past and elsewhere and (past / _SLICES).is_dir():
-            shutil.copytree(past / _SLICES, staged / _SLICES)
+        if past and elsewhere:
+            _bring(past, staged, shutil.copy2)
         facts = stage_domain(staged, past, corpus, domain, capacity=capacity)
         _stage_state(staged, model, origin, domains, facts["memory"], matrix)
         _stage_card(staged, out.name, model, origin, domains, event["event"])
-        gone = (f"{HOME}/adapters/", GENERATION, *_STALE, *((f"{_SLICES}/", MEMORY) if elsewhere else ()))
+        gone = (f"{HOME}/adapters/", GENERATION, *_STALE, *((f"{_SLICES}/", MEMORY, FISHER) if elsewhere else ()))
         return store.commit(staged, {**event, **facts}, remove=gone)
+
+
+def _bring(past: Path, into: Path, copy: Callable[[str | Path, str | Path], object]) -> None:
+    """Bring what weights keep of their past along: the slices of what they know, and what EWC knows of their needs."""
+    if (past / _SLICES).is_dir():
+        shutil.copytree(past / _SLICES, into / _SLICES, copy_function=copy)
+    if (past / FISHER).is_file():
+        (into / FISHER).parent.mkdir(parents=True, exist_ok=True)
+        copy(past / FISHER, into / FISHER)
 
 
 class Beside:
@@ -117,8 +142,8 @@ class Beside:
         if self._memory is None:
             shutil.rmtree(self._place, ignore_errors=True)
             past = self.origin.past
-            if past and (past / _SLICES).is_dir():
-                shutil.copytree(past / _SLICES, self._place / _SLICES, copy_function=link_file)
+            if past:
+                _bring(past, self._place, link_file)
             facts = stage_domain(self._place, past, self._corpus, self._domain, capacity=CAPACITY)
             self._memory = dict(facts["memory"])
         shutil.copytree(self._place, into, copy_function=link_file, dirs_exist_ok=True)
