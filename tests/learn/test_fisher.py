@@ -106,7 +106,9 @@ def test_an_adapter_adds_nothing_until_it_is_consolidated(
     assert (model / FISHER).read_bytes() == first
 
 
-def test_what_was_taught_without_ewc_joins_later_and_the_earlier_decays(model: Path, code_file: Path, sea: Path) -> None:
+def test_what_was_taught_without_ewc_joins_later_and_the_earlier_decays(
+    model: Path, code_file: Path, sea: Path
+) -> None:
     teach(model, code_file, "code", mode="full", steps=2, use_ewc=False)
     assert not (model / FISHER).exists()
     teach(model, sea, "sea", mode="adapter", steps=2)
