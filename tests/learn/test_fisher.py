@@ -34,7 +34,14 @@ from lifelong.train.founding import FISHER, MEMORY
 from lifelong.train.objectives import labelled_tokens
 from lifelong.train.run import train
 
-SMALL = {"batch_size": 8, "sequence_length": 64, "max_bytes": 20000, "fisher_batches": 16, "accept": True}
+SMALL = {
+    "batch_size": 8,
+    "sequence_length": 64,
+    "max_bytes": 8000,
+    "fisher_batches": 8,
+    "precision": "fp32",
+    "accept": True,
+}
 BARE = {"mode": "full", "replay_buffer_size": 0, "replay_share": 0}
 
 
@@ -67,18 +74,18 @@ def test_f18_a_domain_without_any_text_left_is_still_guarded(
 ) -> None:
     remembered = len(ReplayMemory.load(model / MEMORY).documents())
     assert guarded_domains(model / FISHER) == []  # a directory from before, or just trained
-    teach(model, code_file, "code", **BARE, steps=60)
+    teach(model, code_file, "code", **BARE, steps=50)
     assert f"lets go of some that it held: {remembered:,} of 'manual'" in capsys.readouterr().err
     assert ReplayMemory.load(model / MEMORY).documents() == []
     assert guarded_domains(model / FISHER) == ["manual", "code"]
     start = (model / FISHER).read_bytes()
 
-    naive = teach(copied(model, "naive"), sea, "sea", **BARE, steps=60, use_ewc=False)
-    ours = teach(model, sea, "sea", **BARE, steps=60, ewc_lambda=30_000)
+    naive = teach(copied(model, "naive"), sea, "sea", **BARE, steps=50, use_ewc=False)
+    ours = teach(model, sea, "sea", **BARE, steps=50)
     assert lost(naive, "code") > 0.1 and lost(naive, "manual") > 0.1  # real forgetting, or the rest proves nothing
     assert lost(naive, "sea") < -0.3 and lost(ours, "sea") < -0.3  # both learned
-    assert lost(ours, "code") < 0.6 * lost(naive, "code")
-    assert lost(ours, "manual") < 0.6 * lost(naive, "manual")
+    assert lost(ours, "code") < 0.7 * lost(naive, "code")
+    assert lost(ours, "manual") < 0.7 * lost(naive, "manual")
     assert guarded_domains(model / FISHER) == ["manual", "code", "sea"]
     record = json.loads((model / "lifelong/sessions/0002-sea.json").read_text())
     assert record["fisher_bytes"] == (model / FISHER).stat().st_size > 0
@@ -141,7 +148,8 @@ def test_training_further_takes_it_along_and_training_afresh_does_not(
 def test_f07_a_fisher_that_does_not_fit_stops_a_lesson_that_needs_it(
     model: Path, code_file: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    lesson = ["learn", str(model), str(code_file), "--domain", "code", "--steps", "1", "--sequence-length", "64"]
+    lesson = ["learn", str(model), str(code_file), "--domain", "code", "--steps", "1"]
+    lesson += ["--sequence-length", "64", "--max-bytes", "4000", "--precision", "fp32"]
     network, _ = load_model(model)
     for spoil in (b"no tensors", None):
         if spoil is None:
@@ -183,21 +191,30 @@ def test_the_file_is_bfloat16_and_equal_values_give_equal_bytes(model: Path, tmp
         assert {file.get_tensor(name).dtype for name in diagonal} == {torch.bfloat16}
 
 
-def test_f07_the_model_before_as_a_teacher_keeps_more_of_an_old_domain(
+def test_f07_the_model_before_as_a_teacher_keeps_more_of_an_old_domain_of_which_little_is_remembered(
     copy_of: Callable[[str], Path], code_file: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Little replay, so that a lot is forgotten; EWC is off."""
-    how = {"mode": "full", "replay_share": 0.1, "use_ewc": False, "steps": 80}
-    text = teach(copy_of("text"), code_file, "code", **how)
-    zero = teach(copy_of("zero"), code_file, "code", **how, teacher_share=0.0)
-    capsys.readouterr()
-    taught = teach(copy_of("taught"), code_file, "code", **how, teacher_share=0.8)
-    assert "of it replay, 80% of whose loss is the model before the lesson as a teacher" in capsys.readouterr().err
-    weights = [(result.model / "model.safetensors").read_bytes() for result in (text, zero, taught)]
+    """Three examples, again and again: learned by heart as text, but as a teacher's probabilities they say more."""
+    found = {}
+    for name, share in (("text", 0.0), ("taught", 0.9)):
+        model = copy_of(name)
+        memory = ReplayMemory.load(model / MEMORY, capacity=3)
+        memory.add([], "manual")
+        memory.save(model / MEMORY)
+        how = {"mode": "full", "replay_share": 0.5, "use_ewc": False, "steps": 100, "teacher_share": share}
+        found[name] = teach(model, code_file, "code", **how)
+    assert "50% of it replay, 90% of whose loss is the model before the lesson as a teacher" in capsys.readouterr().err
+    assert lost(found["text"], "manual") > 0.1  # real forgetting, with replay
+    assert lost(found["taught"], "manual") < 0.75 * lost(found["text"], "manual")
+    assert lost(found["taught"], "code") < -0.3 and lost(found["text"], "code") < -0.3
+
+
+def test_without_a_teacher_a_lesson_is_what_it_was(copy_of: Callable[[str], Path], sea: Path) -> None:
+    weights = []
+    for number, choices in enumerate(({}, {"teacher_share": 0.0}, {"teacher_share": 0.1})):
+        result = teach(copy_of(str(number)), sea, "sea", mode="full", steps=2, use_ewc=False, **choices)
+        weights.append((result.model / "model.safetensors").read_bytes())
     assert weights[0] == weights[1] != weights[2]
-    assert lost(text, "manual") > 0.05  # real forgetting
-    assert lost(taught, "manual") < lost(text, "manual") - 0.005
-    assert lost(taught, "code") < -0.1
 
 
 def test_rows_without_a_teacher_are_learned_from_their_text_alone(base_model: Path) -> None:
@@ -229,6 +246,7 @@ def test_a_teacher_beside_an_adapter_is_refused(
     model: Path, code_file: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     lesson = ["learn", str(model), str(code_file), "--domain", "code", "--teacher-share", "0.5"]
+    lesson += ["--max-bytes", "4000", "--precision", "fp32"]
     assert main([*lesson, "--mode", "adapter"]) == 2
     assert "Leave --teacher-share out" in capsys.readouterr().err
     assert main([*lesson, "--mode", "full", "--replay-share", "0", "--dry-run"]) == 0

@@ -22,8 +22,8 @@ from lifelong.train.founding import FISHER, MEMORY, learned_path
 def list_domains(model: Path) -> list[dict[str, Any]]:
     """Return what a model was taught: of each domain its adapters, what is remembered and held out, and its bits.
 
-    ``bits_per_byte`` is the matrix's last figure, None before the first lesson; ``guarded`` is whether EWC keeps what the
-    weights need for the domain, with or without any of its text.
+    ``bits_per_byte`` is the matrix's last figure, None before the first lesson; ``guarded`` is whether EWC knows what
+    the weights need for the domain, with or without any of its text.
     """
     root = find_model(model)
     store = ModelStore.open(root)

@@ -1,8 +1,9 @@
 """What all old domains need of a model's plain weights, as one running Fisher diagonal: online EWC.
 
-When domains join, F* ← γ·F* + F_new (Schwarz et al. 2018, "Progress & Compress", arXiv:1805.06370, on online EWC), where
-F_new is the sum of theirs, each estimated once, at the weights that had just learned it. A lesson is pulled by F*
-towards the weights before it, whatever domain they are of. So a domain stays guarded when none of its text is kept.
+When domains join, F* ← γ·F* + F_new (Schwarz et al. 2018, "Progress & Compress", arXiv:1805.06370, on online EWC),
+where F_new is the sum of theirs, each estimated once, at the weights that had just learned it. A lesson is pulled by F*
+towards the weights before it, and no others are kept. So a domain stays guarded when none of its text is. A domain that
+is taught again, with all weights, joins again.
 
 It lies in ``lifelong/fisher.safetensors``: for every block matrix a bfloat16 tensor of its shape, and in the header the
 domains that are in it. Like every file of a model directory it belongs to a generation, and comes back with it.
