@@ -71,3 +71,37 @@ def test_two_processes_lose_as_one_does(tmp_path: Path) -> None:
     assert len(runs) == 4
     for item in runs:
         assert item["loss"] == pytest.approx(runs[0]["loss"], rel=1e-4)
+
+
+def test_lessons_are_measured_over_orders_and_gone_on_with(tmp_path: Path) -> None:
+    library = Path(json.__file__).parent.parent
+    folders = {"manuals": "asyncio", "ops": "email", "code": "unittest"}
+    for name, package in folders.items():
+        for file in sorted((library / package).glob("*.py"))[:25]:
+            (tmp_path / "data" / name).mkdir(parents=True, exist_ok=True)
+            (tmp_path / "data" / name / f"{file.stem}.txt").write_text(file.read_text(encoding="utf-8"))
+    flags = ["--data", str(tmp_path / "data"), "--work", str(tmp_path / "work"), "--base", "manuals"]
+    flags += ["--domains", "ops", "code", "--kilobytes", "20", "--base-megabytes", "0.1", "--vocab", "300"]
+    flags += ["--epochs", "1", "--max-bytes", "2000", "--orders", "2", "--methods"]
+    first = run("continual", tmp_path, *flags, "naive", "routed")
+    names = ["naive", "routed", "isolated", "consolidated", "again", "joint", "cumulative", "avalanche_naive"]
+    result = run("continual", tmp_path, *flags, *names)
+    assert set(names) == {*result["summary"], *result["left_out"]}
+    orders = [item["domains"] for item in result["runs"].values()]
+    assert sorted(orders[0]) == sorted(orders[1]) and len(orders) == 2
+    for key, item in result["runs"].items():
+        methods = item["methods"]
+        assert methods["naive"]["rows"] == first["runs"][key]["methods"]["naive"]["rows"]  # not run again
+        last = methods["naive"]["rows"][-1]
+        start, taught = methods["naive"]["rows"][0]["base"], methods["naive"]["rows"][1][item["domains"][0]]
+        losses = [last["base"] / start - 1, last[item["domains"][0]] / taught - 1]
+        assert methods["naive"]["figures"]["worst loss"] == pytest.approx(max(losses))
+        assert methods["naive"]["figures"]["gap closed"] == 0
+        assert methods["joint"]["figures"]["gap closed"] == pytest.approx(1)
+        assert methods["isolated"]["figures"]["worst loss"] == 0
+        assert methods["cumulative"]["rows"][-1] == methods["joint"]["rows"][-1]
+        assert len(methods["again"]["rows"]) == 4
+        if "avalanche_naive" in methods:  # the same recipe in another loop
+            assert methods["avalanche_naive"]["rows"][-1]["base"] == pytest.approx(last["base"], rel=0.1)
+    averages = [item["methods"]["naive"]["figures"]["average"] for item in result["runs"].values()]
+    assert result["summary"]["naive"]["average"]["mean"] == pytest.approx(sum(averages) / 2)
