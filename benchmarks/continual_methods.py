@@ -3,7 +3,8 @@
 Every method takes a `Bench` and returns ``rows`` of test bits per byte (before, and after each lesson), the ``tokens``
 it trained on and the ``seconds`` that took. All have the same text, rows of tokens, batches and passes over new text;
 replay adds old text on top, so that its methods take more steps. **No method was tuned**: each has its library's or
-guide's own settings, and the peak rate of all but `low_rate` is the one the base model was trained at.
+guide's own settings, and the peak rate of all but `low_rate` is the one the base model was trained at. Conversations
+(`maths` has some) are packed whole by our lessons; PEFT and Avalanche get them as running text, its answers to learn.
 
 "LoRA only" is `peft`: our adapters compute what PEFT's do (the tests compare them), and ours taught in sequence without
 replay would be that row again.

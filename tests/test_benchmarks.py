@@ -81,10 +81,10 @@ def test_lessons_are_measured_over_orders_and_gone_on_with(tmp_path: Path) -> No
             (tmp_path / "data" / name).mkdir(parents=True, exist_ok=True)
             (tmp_path / "data" / name / f"{file.stem}.txt").write_text(file.read_text(encoding="utf-8"))
     flags = ["--data", str(tmp_path / "data"), "--work", str(tmp_path / "work"), "--base", "manuals"]
-    flags += ["--domains", "ops", "code", "--kilobytes", "20", "--base-megabytes", "0.1", "--vocab", "300"]
+    flags += ["--domains", "ops", "code", "--kilobytes", "10", "--base-megabytes", "0.05", "--vocab", "300"]
     flags += ["--epochs", "1", "--max-bytes", "2000", "--orders", "2", "--methods"]
     first = run("continual", tmp_path, *flags, "naive", "routed")
-    names = ["naive", "routed", "isolated", "consolidated", "again", "joint", "cumulative", "avalanche_naive"]
+    names = ["naive", "routed", "isolated", "again", "joint", "cumulative", "avalanche_naive"]
     result = run("continual", tmp_path, *flags, *names)
     assert set(names) == {*result["summary"], *result["left_out"]}
     orders = [item["domains"] for item in result["runs"].values()]
