@@ -100,7 +100,8 @@ def _notes(done: dict[str, Any], runs: list[Run]) -> list[str]:
         notes.append(f"tokens of routed and consolidated against retraining on all text after each lesson: {spelled}")
     if any({"consolidated", "again"} & run.keys() for run in runs):
         notes.append("consolidated and again: the cost is what comes on top of routed")
-    return notes + [f"left out: {name} ({reason})" for name, reason in done["left_out"].items()]
+    lacking = {name: why for name, why in done["left_out"].items() if not all(name in run for run in runs)}
+    return notes + [f"left out: {name} ({why})" for name, why in lacking.items()]
 
 
 def _average(run: Run, name: str) -> float:
