@@ -71,3 +71,44 @@ def test_two_processes_lose_as_one_does(tmp_path: Path) -> None:
     assert len(runs) == 4
     for item in runs:
         assert item["loss"] == pytest.approx(runs[0]["loss"], rel=1e-4)
+
+
+def test_lessons_are_measured_over_orders_and_gone_on_with(tmp_path: Path) -> None:
+    library = Path(json.__file__).parent.parent
+    for name, package in {"manuals": "asyncio", "ops": "email", "code": "unittest"}.items():
+        (tmp_path / "data" / name).mkdir(parents=True)
+        for file in sorted((library / package).glob("*.py"))[:25]:
+            (tmp_path / "data" / name / f"{file.stem}.txt").write_text(file.read_text(encoding="utf-8"))
+    flags = ["--data", str(tmp_path / "data"), "--work", str(tmp_path / "work"), "--base", "manuals"]
+    flags += ["--domains", "ops", "code", "--kilobytes", "10", "--base-megabytes", "0.05", "--vocab", "300"]
+    flags += ["--epochs", "1", "--max-bytes", "2000", "--orders", "2", "--methods"]
+    first = run("continual", tmp_path, *flags, "naive")
+    result = run("continual", tmp_path, *flags, "naive", "joint")
+    assert len(result["runs"]) == 2
+    for key, item in result["runs"].items():
+        assert sorted(item["domains"]) == ["code", "ops"]
+        assert item["methods"]["naive"]["rows"] == first["runs"][key]["methods"]["naive"]["rows"]  # not run again
+        assert item["methods"]["joint"]["figures"]["gap closed"] == pytest.approx(1)
+
+
+def test_losses_count_from_where_a_domain_was_taught(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(str(FOLDER))
+    from continual_table import report
+
+    def method(*rows: tuple[float, float, float], order: tuple[str, str]) -> dict[str, Any]:
+        return {"rows": [dict(zip(("base", *order), row, strict=True)) for row in rows], "tokens": 1, "seconds": 1}
+
+    done: dict[str, Any] = {"runs": {}, "left_out": {}, "base": {}}
+    for number, (order, lost) in enumerate([(("a", "b"), 2.2), (("b", "a"), 2.4)]):
+        naive = method((2, 4, 4), (2.5, 2, 4), (3, lost, 2), order=order)
+        joint = method((2, 4, 4), (1.9, 2, 2), order=order)
+        methods = {"naive": naive, "joint": joint}
+        done["runs"][str(number)] = {"domains": list(order), "seed": 0, "methods": methods}
+    report(done)
+    figures = [item["methods"]["naive"]["figures"] for item in done["runs"].values()]
+    assert [each["worst loss"] for each in figures] == pytest.approx([0.5, 0.5])
+    assert [each["mean loss"] for each in figures] == pytest.approx([(0.5 + 0.1) / 2, (0.5 + 0.2) / 2])
+    summary = done["summary"]
+    assert summary["joint"]["worst loss"] == {"mean": pytest.approx(-0.05), "deviation": pytest.approx(0)}
+    assert summary["naive"]["mean loss"] == {"mean": pytest.approx(0.325), "deviation": pytest.approx(0.05 / 2**0.5)}
+    assert (summary["naive"]["gap closed"]["mean"], summary["joint"]["gap closed"]["mean"]) == (0, 1)
