@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import pydoc_data.topics as topics
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -206,8 +207,7 @@ def test_f12_evaluate_shows_every_expert_alone_and_what_routing_can_cost(
     assert plain["routing"]["worst_excess_bits"] == max(
         facts["routing"]["worst_excess_bits"] for facts in plain["domains"].values()
     )
-    sea = tmp_path / "sea.txt"
-    sea.write_text("\n\n\n".join(f"Line {i}: the sea is {i} miles wide, and {i + 1} deep. " * 4 for i in range(40)))
+    sea = taught.parent / "sea.txt"
     with_data = ["evaluate", taught, "--data", sea, "--sequence-length", 64]
     found, shared = told(capsys, *with_data), told(capsys, *with_data, "--fixed-share", 0.01)
     assert min(found["experts"], key=lambda name: found["experts"][name]) == "sea"
@@ -216,15 +216,16 @@ def test_f12_evaluate_shows_every_expert_alone_and_what_routing_can_cost(
     assert routing["bits_per_token"] == pytest.approx(-math.log2(0.99))
     assert routing["bits_per_change"] == pytest.approx(math.log2(2 / 0.01))
     assert routing["worst_excess_bits"] <= routing["bound_bits"]
-    for how, words in (([], "1.58 bits in all"), (["--fixed-share", 0.01], "0.0145 bits a token")):
+    for how, words in (([], "1.58 bits in all more"), (["--fixed-share", 0.01], "0.0145 bits a token")):
         assert main([*map(str, [*with_data, *how])]) == 0
         shown = capsys.readouterr().out
         assert words in shown and "sea alone" in shown and "best of each text" in shown and "letter" not in shown
     talk = tmp_path / "talk.jsonl"
-    turns = [{"role": "user", "content": "How wide is the sea?"}, {"role": "assistant", "content": "Some miles wide."}]
-    talk.write_text(
-        "".join(json.dumps({"messages": [{**turns[0], "content": f"{n}?"}, turns[1]]}) + "\n" for n in range(60))
-    )
+    turns = [
+        [{"role": "user", "content": f"What is {name}?"}, {"role": "assistant", "content": text[:200]}]
+        for name, text in topics.topics.items()
+    ]
+    talk.write_text("".join(json.dumps({"messages": messages}) + "\n" for messages in turns))
     assert main(["evaluate", str(taught), "--data", str(talk)]) == 0
     assert "for them the bound does not hold to the letter" in capsys.readouterr().out
     assert main(["evaluate", str(taught), "--data", str(sea), "--adapter", "sea", "--fixed-share", "0.1"]) == 0

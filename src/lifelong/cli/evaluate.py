@@ -121,14 +121,17 @@ def _promise(excess: Excess) -> str:
 
     (bits, bound), (token, change) = excess.worst, excess.price
     start = bound_bits(excess.experts)
-    together = f"{excess.experts} experts answered together"
-    costs = f"Beyond the expert that suits it best, that costs a text at most {start:.2f} bits in all"
-    lines = [f"{together}. {costs}; the most here: {bits:.2f} bits."]
+    share = f", with a fixed share of {excess.fixed_share:g}" if excess.fixed_share else ""
+    lines = [
+        f"{excess.experts} experts answered together{share}. Beside the expert that suits it best, that cost a document "
+        f"{bits:.2f} bits in all at worst.",
+        f"A text can cost {start:.2f} bits in all more than under that expert, at most.",
+    ]
     if excess.fixed_share:
-        lines = [
-            f"{together}, with a fixed share of {excess.fixed_share:g}.",
-            f"{costs} and {token:.3g} bits a token; the most here: {bits:.2f} bits, of at most {bound:.2f} for that text.",
-            f"Beyond the best sequence of experts, every change of topic costs at most {change:.2f} bits more.",
+        lines[1:] = [
+            f"A text can cost {start:.2f} bits in all and {token:.3g} bits a token more than under that expert, at most: "
+            f"{bound:.2f} bits, if it is as long as this document.",
+            f"Beside the best sequence of experts, every change of topic costs {change:.2f} bits more, at most.",
         ]
     if not excess.whole:
         lines.append("Of conversations only the answers are scored: for them the bound does not hold to the letter.")
