@@ -71,3 +71,10 @@ def test_two_processes_lose_as_one_does(tmp_path: Path) -> None:
     assert len(runs) == 4
     for item in runs:
         assert item["loss"] == pytest.approx(runs[0]["loss"], rel=1e-4)
+
+
+def test_fewer_experts_keep_fewer_keys_and_values(tmp_path: Path) -> None:
+    size = ["--preset", "nano", "--adapters", "3", "--prompt", "5", "--tokens", "3", "--rounds", "1", "--threads", "1"]
+    runs = run("top_experts", tmp_path, *size)["runs"]
+    assert [item["experts"] for item in runs] == [4, 3, 2, 1]
+    assert [item["cache_bytes"] * 4 / runs[0]["cache_bytes"] for item in runs] == [4, 3, 2, 1]

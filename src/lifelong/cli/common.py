@@ -142,7 +142,7 @@ def note_if_alone(model: LanguageModel, settings: Settings) -> None:
     given = [name for name in ("fixed_share", "top_experts") if getattr(settings, name, None)]
     if given and model.experts is None:
         flags = " and ".join(f"--{name.replace('_', '-')}" for name in given)
-        progress.note(f"note: here one expert answers alone, so {flags} changes nothing")
+        progress.note(f"note: {flags} without effect: here one expert answers alone")
 
 
 def ask(prompt: str) -> str | None:

@@ -123,14 +123,14 @@ def _promise(excess: Excess) -> str:
     start = bound_bits(excess.experts)
     share = f", with a fixed share of {excess.fixed_share:g}" if excess.fixed_share else ""
     lines = [
-        f"{excess.experts} experts answered together{share}. Beside the expert that suits it best, that cost a document "
-        f"{bits:.2f} bits in all at worst.",
+        f"{excess.experts} experts answered together{share}. "
+        f"Beside the expert that suits it best, that cost a document {bits:.2f} bits in all at worst.",
         f"A text can cost {start:.2f} bits in all more than under that expert, at most.",
     ]
     if excess.fixed_share:
         lines[1:] = [
-            f"A text can cost {start:.2f} bits in all and {token:.3g} bits a token more than under that expert, at most: "
-            f"{bound:.2f} bits, if it is as long as this document.",
+            f"A text can cost {start:.2f} bits in all and {token:.3g} bits a token more than under that expert, "
+            f"at most: {bound:.2f} bits, if it is as long as this document.",
             f"Beside the best sequence of experts, every change of topic costs {change:.2f} bits more, at most.",
         ]
     if not excess.whole:
