@@ -112,3 +112,10 @@ def test_losses_count_from_where_a_domain_was_taught(monkeypatch: pytest.MonkeyP
     assert summary["joint"]["worst loss"] == {"mean": pytest.approx(-0.05), "deviation": pytest.approx(0)}
     assert summary["naive"]["mean loss"] == {"mean": pytest.approx(0.325), "deviation": pytest.approx(0.05 / 2**0.5)}
     assert (summary["naive"]["gap closed"]["mean"], summary["joint"]["gap closed"]["mean"]) == (0, 1)
+
+
+def test_fewer_experts_keep_fewer_keys_and_values(tmp_path: Path) -> None:
+    size = ["--preset", "nano", "--adapters", "3", "--prompt", "5", "--tokens", "3", "--rounds", "1", "--threads", "1"]
+    runs = run("top_experts", tmp_path, *size)["runs"]
+    assert [item["experts"] for item in runs] == [4, 3, 2, 1]
+    assert [item["cache_bytes"] * 4 / runs[0]["cache_bytes"] for item in runs] == [4, 3, 2, 1]

@@ -82,6 +82,17 @@ def test_writing_with_a_cache_gives_the_logits_of_reading_at_once(family: str) -
     torch.testing.assert_close(torch.stack(steps, 1), whole[:, 3:], rtol=1e-3, atol=1e-3)
 
 
+@pytest.mark.parametrize("family", FAMILIES)
+def test_rows_that_a_cache_keeps_go_on_as_they_would(family: str) -> None:
+    model, ids = make(family), ids_of(3, 9)
+    with torch.no_grad():
+        cache = model.new_cache(3, 9)
+        model.next_logits(ids[:, :5], cache)
+        model.keep_rows(cache, torch.tensor([2, 0]))
+        found = model.next_logits(ids[[2, 0], 5:6], cache)
+        torch.testing.assert_close(found, model(ids[[2, 0], :6])[:, -1], rtol=1e-3, atol=1e-3)
+
+
 @pytest.mark.parametrize("family", ["gpt2", "gptj", "gpt_neox"])
 def test_gradients_are_those_of_transformers(family: str) -> None:
     model, ids = make(family), ids_of(2, 8)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 from cyclopts import Parameter
 
-from lifelong.cli.common import Adapter, AsJson, Model, ask, configurable, emit
+from lifelong.cli.common import Adapter, AsJson, Model, ask, configurable, emit, note_if_alone
 from lifelong.settings.generate import ChatSettings
 
 if TYPE_CHECKING:
@@ -39,12 +39,14 @@ def chat(
         raise LifelongError("give either --system or --system-file")
     instructions = _read(system_file) if system_file is not None else system
     loaded, tokenizer = load_model(model, device=settings.device, adapter=adapter)
-    session = ChatSession(loaded, tokenizer, instructions, **settings.sampling())
+    note_if_alone(loaded, settings)
+    experts: list[dict[str, float]] = []
+    session = ChatSession(loaded, tokenizer, instructions, on_experts=experts.append, **settings.sampling())
     if message is None:
         _talk(session)
     elif as_json:
         answer = session.ask(message)
-        emit({"message": message, "answer": answer}, as_json=True)
+        emit({"message": message, "answer": answer, **({"experts": experts[-1]} if experts else {})}, as_json=True)
     else:
         _answer(session, message)
 

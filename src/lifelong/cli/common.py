@@ -7,14 +7,18 @@ import json
 import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Annotated, Any, get_type_hints
+from typing import TYPE_CHECKING, Annotated, Any, get_type_hints
 
 from cyclopts import Group, Parameter
 from pydantic.fields import FieldInfo
 
+from lifelong import progress
 from lifelong.settings.base import Settings
 from lifelong.settings.keys import leaves
 from lifelong.settings.load import load_settings
+
+if TYPE_CHECKING:
+    from lifelong.model.base import LanguageModel
 
 AsJson = Annotated[
     bool,
@@ -131,6 +135,14 @@ def emit(value: Any, *, as_json: bool, show: Callable[[], None] | None = None) -
         show()
     else:
         print_facts(value)
+
+
+def note_if_alone(model: LanguageModel, settings: Settings) -> None:
+    """Say so where options were given that are for several experts, and the model answers alone."""
+    given = [name for name in ("fixed_share", "top_experts") if getattr(settings, name, None)]
+    if given and model.experts is None:
+        flags = " and ".join(f"--{name.replace('_', '-')}" for name in given)
+        progress.note(f"note: {flags} without effect: here one expert answers alone")
 
 
 def ask(prompt: str) -> str | None:

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import reduce
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from lifelong.cli.common import Adapter, AsJson, Model, Sources, configurable, emit, print_table
+from lifelong.cli.common import Adapter, AsJson, Model, Sources, configurable, emit, note_if_alone, print_table
 from lifelong.settings.prepare import EvaluateSettings
 
 if TYPE_CHECKING:
     from lifelong.evaluate.bits import Score
+    from lifelong.evaluate.routing import Excess
     from lifelong.text import Document
 
 _FIGURES = {
@@ -43,6 +45,7 @@ def show_scores(
 
     texts = _texts(data, settings) if data else _domains(find_model(model), settings.split)
     loaded, tokenizer = load_model(model, device=settings.device, adapter=adapter)
+    note_if_alone(loaded, settings)
     scores: dict[str, Score] = {}
     for name, documents in texts.items():
         with task(f"Evaluating {name}") as shown:
@@ -52,6 +55,7 @@ def show_scores(
                 documents,
                 sequence_length=settings.sequence_length,
                 max_bytes=settings.max_bytes,
+                fixed_share=settings.fixed_share,
                 progress=shown,
             )
     total = _pool(list(scores.values()))
@@ -63,13 +67,14 @@ def show_scores(
     def show() -> None:
         rows = []
         for name, found in scores.items():
-            rows.append(_row(name, found))
-            rows += [_row(f"  {expert} alone", alone) for expert, alone in found.experts.items()]
+            rows += _rows(name, found)
         if len(scores) > 1:
-            rows.append(_row("all", total))
+            rows += _rows("all", total)
         if objective in _FIGURES:
             print(_FIGURES[objective])
         print_table(["text", "bits/byte", "± s.e.", "loss", "perplexity", "correct", "tokens", "bytes"], rows)
+        if total.excess is not None:
+            print(_promise(total.excess))
 
     emit(result, as_json=as_json, show=show)
 
@@ -94,15 +99,50 @@ def _domains(place: Path, split: str) -> dict[str, Sequence[Document]]:
 
 
 def _pool(scores: list[Score]) -> Score:
+    """Return the score over all documents, also of each expert alone."""
     from lifelong.evaluate.bits import Score
+    from lifelong.evaluate.routing import Excess
 
+    excess = [found.excess for found in scores if found.excess is not None]
     return Score(
         nats=sum(found.nats for found in scores),
         tokens=sum(found.tokens for found in scores),
         bytes=sum(found.bytes for found in scores),
         correct=sum(found.correct for found in scores),
         documents=tuple(document for found in scores for document in found.documents),
+        experts={name: _pool([found.experts[name] for found in scores]) for name in scores[0].experts},
+        excess=reduce(Excess.joined, excess) if excess else None,
     )
+
+
+def _promise(excess: Excess) -> str:
+    """Return what routing can cost a text at most, and did, in words."""
+    from lifelong.evaluate.routing import bound_bits
+
+    (bits, bound), (token, change) = excess.worst, excess.price
+    start = bound_bits(excess.experts)
+    share = f", with a fixed share of {excess.fixed_share:g}" if excess.fixed_share else ""
+    lines = [
+        f"{excess.experts} experts answered together{share}. "
+        f"Beside the expert that suits it best, that cost a document {bits:.2f} bits in all at worst.",
+        f"A text can cost {start:.2f} bits in all more than under that expert, at most.",
+    ]
+    if excess.fixed_share:
+        lines[1:] = [
+            f"A text can cost {start:.2f} bits in all and {token:.3g} bits a token more than under that expert, "
+            f"at most: {bound:.2f} bits, if it is as long as this document.",
+            f"Beside the best sequence of experts, every change of topic costs {change:.2f} bits more, at most.",
+        ]
+    if not excess.whole:
+        lines.append("Of conversations only the answers are scored: for them the bound does not hold to the letter.")
+    return "\n".join(lines)
+
+
+def _rows(name: str, found: Score) -> list[list[str]]:
+    rows = [_row(name, found), *(_row(f"  {expert} alone", alone) for expert, alone in found.experts.items())]
+    if found.excess is not None:
+        rows.append(["  best of each text", f"{found.oracle_bits_per_byte:.3f}", *[""] * 6])
+    return rows
 
 
 def _row(name: str, found: Score) -> list[str]:

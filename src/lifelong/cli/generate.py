@@ -9,7 +9,7 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
-from lifelong.cli.common import Adapter, AsJson, Model, ask, configurable, emit
+from lifelong.cli.common import Adapter, AsJson, Model, ask, configurable, emit, note_if_alone
 from lifelong.settings.generate import GenerateSettings
 
 
@@ -33,9 +33,12 @@ def generate(
     if (prompt is None) is not interactive or (interactive and as_json):
         raise LifelongError("give either --prompt TEXT or --interactive (without --json)")
     loaded, tokenizer = load_model(model, device=settings.device, adapter=adapter)
+    note_if_alone(loaded, settings)
     go_on: Callable[..., list[str]] = partial(write, loaded, tokenizer, **settings.sampling())
     if as_json:
-        emit({"prompt": prompt, "texts": go_on(prompt)}, as_json=True)
+        experts: list[dict[str, float]] = []
+        texts = go_on(prompt, on_experts=experts.append)
+        emit({"prompt": prompt, "texts": texts, **({"experts": experts} if experts else {})}, as_json=True)
         return
     if interactive:
         print("A prompt a line; an empty line or Ctrl-D ends.", file=sys.stderr)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from lifelong.errors import LifelongError
 
 if TYPE_CHECKING:
-    from lifelong.evaluate.routing import Panel
+    from lifelong.evaluate.routing import Excess, Panel
     from lifelong.evaluate.windows import Progress, Scored, Tally
     from lifelong.model.base import LanguageModel
     from lifelong.text import Document
@@ -24,6 +24,8 @@ class Score:
     """What a model needed for a set of documents.
 
     ``nats`` is the summed cross-entropy over ``tokens`` predicted tokens, ``bytes`` the UTF-8 bytes they spell,
+    ``documents`` the nats and bytes of each document. Where several experts answer as one, ``experts`` are the scores
+    of each alone, and ``excess`` is what it cost that none of them was named.
     """
 
     nats: float
@@ -32,6 +34,7 @@ class Score:
     correct: int
     documents: tuple[tuple[float, int], ...]
     experts: Mapping[str, Score] = field(default_factory=dict)
+    excess: Excess | None = None
 
     @property
     def loss(self) -> float:
@@ -67,6 +70,12 @@ class Score:
         residuals = sum((nats - ratio * size) ** 2 for nats, size in self.documents)
         return math.sqrt(residuals * count / (count - 1)) / self.bytes / math.log(2)
 
+    @property
+    def oracle_bits_per_byte(self) -> float:
+        """Bits per byte with each document under the expert that suits it best, which only hindsight knows."""
+        bits = 0.0 if self.excess is None else math.fsum(self.excess.bits)
+        return self.bits_per_byte - bits / self.bytes
+
     def to_dict(self) -> dict[str, Any]:
         """Return all measures as plain numbers, as ``lifelong evaluate --json`` prints them."""
         experts = {name: alone.bits_per_byte for name, alone in self.experts.items()}
@@ -80,6 +89,11 @@ class Score:
             "bytes": self.bytes,
             "documents": len(self.documents),
             **({"experts": experts} if experts else {}),
+            **(
+                {"oracle_bits_per_byte": self.oracle_bits_per_byte, "routing": self.excess.to_dict()}
+                if self.excess is not None
+                else {}
+            ),
         }
 
 
@@ -105,6 +119,7 @@ def score(
     sequence_length: int | None = None,
     batch_tokens: int = 4096,
     max_bytes: int | None = None,
+    fixed_share: float = 0.0,
     progress: Progress | None = None,
 ) -> Score:
     """Measure a model on documents, each on its own.
@@ -125,10 +140,11 @@ def score(
             :func:`lifelong.evaluate.windows.tally`). Default: the model's, at most 512.
         batch_tokens: tokens in one forward pass.
         max_bytes: take whole documents in order until the next would exceed this; always at least one.
+        fixed_share: of its weight that each of several experts gives to the others after every token.
         progress: called with (batches done, batches in all).
 
     Raises:
-        LifelongError: there is nothing to score, or the model's loss is not finite.
+        LifelongError: there is nothing to score, the model's loss is not finite, or the share is out of range.
     """
     from lifelong.evaluate.routing import Panel, read_experts
     from lifelong.evaluate.windows import tally
@@ -158,19 +174,24 @@ def score(
         return score_of(sums, sizes)
     panel = Panel(items, length)
     read_experts(model, panel, progress=progress)
-    return panel_score(panel, sizes)
+    return panel_score(panel, sizes, fixed_share=fixed_share)
 
 
-def panel_score(panel: Panel, sizes: Sequence[int]) -> Score:
+def panel_score(panel: Panel, sizes: Sequence[int], *, fixed_share: float = 0.0) -> Score:
     """Return the score of a panel's experts together, with that of each alone beside it.
 
     Args:
         panel: documents that the experts have read.
         sizes: the bytes that count in each document.
+        fixed_share: see `score`.
     """
-    names = list(panel.readings)
-    alone = {name: score_of(panel.tallies([name]), sizes) for name in names} if len(names) > 1 else {}
-    return replace(score_of(panel.tallies(), sizes), experts=alone)
+    together = panel.tallies(fixed_share=fixed_share)
+    whole = score_of(together, sizes)
+    if len(panel.readings) == 1:
+        return whole
+    alone = {name: panel.tallies([name]) for name in panel.readings}
+    experts = {name: score_of(sums, sizes) for name, sums in alone.items()}
+    return replace(whole, experts=experts, excess=panel.excess(together, list(alone.values()), fixed_share))
 
 
 def score_of(sums: Sequence[Tally], sizes: Sequence[int]) -> Score:

@@ -7,6 +7,11 @@ nothing is trained. Since p(x) ≥ p_k(x) / (K + 1), a document costs at most lo
 the expert that suits it best (Cesa-Bianchi and Lugosi 2006, "Prediction, Learning, and Games", section 9.2). By the
 same argument, going from K to K' adapters costs a document at most log2((K' + 1) / (K + 1)) bits in total.
 
+Where the topic changes inside a text, the weights need about as long to turn round as they had been confirmed.
+*Fixed share* lets every expert give a part of its weight to the others after each token
+(`lifelong.model.experts.share_weights`), so that none ever has too little to come back. It is off unless asked for, as
+it has a price of its own, which grows with the text: see `fixed_share_bits`.
+
 In a chat all turns move the weights, those of the user too, while only the assistant's are scored: what is
 scored is the answer given all that precedes it, for which the bound does not hold to the letter. A token counts as hit
 where the expert that weighed most before it found it likeliest.
@@ -17,20 +22,21 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 
 from lifelong.errors import LifelongError
 from lifelong.evaluate.windows import Progress, Scored, Tally, cut_windows, read_windows
-from lifelong.model.experts import BASE, Experts, use_expert
+from lifelong.model.experts import BASE, Experts, check_fixed_share, share_weights, use_expert
 
 if TYPE_CHECKING:
     from lifelong.model.base import LanguageModel
 
 Nats = npt.NDArray[np.float64]
 Hits = npt.NDArray[np.bool_]
+Numbers = npt.NDArray[np.intp]
 
 
 def bound_bits(experts: int, before: int = 1) -> float:
@@ -38,22 +44,111 @@ def bound_bits(experts: int, before: int = 1) -> float:
     return math.log2(experts / before)
 
 
-def mixture(experts: Sequence[Nats]) -> tuple[Nats, npt.NDArray[np.intp]]:
+def fixed_share_bits(experts: int, tokens: int, share: float, changes: int = 0) -> float:
+    """Return by how many bits in total a text can cost more, with fixed share, than under its best sequence of experts.
+
+    The sequence has one expert for each token, and another than before at ``changes`` places. Fixed share with the
+    share α is the mixture over all sequences, whose first expert is any of N with probability 1/N, and every later one
+    the same as before with 1 - α, each of the others with α / (N - 1). The probability of a sequence bounds what the
+    mixture costs beside it: log2 N + m·log2((N - 1) / α) + (T - 1 - m)·log2(1 / (1 - α)) bits for T tokens and m
+    changes (Herbster and Warmuth 1998, "Tracking the Best Expert", Machine Learning 32, for the logarithmic loss). So
+    a text without any change of topic pays at most log2(1 / (1 - α)) bits a token, beside the log2 N of the plain
+    mixture.
+    """
+    if experts == 1:
+        return 0.0
+    if changes and not share:
+        return math.inf
+    stay = -math.log1p(-share) / math.log(2)
+    turn = math.log2((experts - 1) / share) if changes else 0.0
+    return math.log2(experts) + changes * turn + max(0, tokens - 1 - changes) * stay
+
+
+def mixture(experts: Sequence[Nats], *, fixed_share: float = 0.0) -> tuple[Nats, Numbers]:
     """Return each token's loss under the mixture (tokens,), and which expert weighed most before the token.
 
     Args:
         experts: each token's loss in nats under one expert: (tokens,), of one document in order.
+        fixed_share: of its weight that an expert gives to the others after every token.
     """
     losses = np.stack(experts)
+    if fixed_share:
+        return _shared(losses, fixed_share)
     after = -losses.cumsum(axis=1)  # log of what each expert gave to all so far
     before = np.concatenate([np.zeros((len(experts), 1)), after[:, :-1]], axis=1)
     return np.asarray(_log_sum(before) - _log_sum(after)), before.argmax(axis=0)
+
+
+def _shared(losses: Nats, share: float) -> tuple[Nats, Numbers]:
+    """Return what `mixture` does, for losses (experts, tokens), with fixed share: token by token."""
+    best = losses.min(axis=0)
+    given = np.exp(best - losses)  # relative to the best at each token; no weight is ever 0, so no sum is either
+    weights = np.full(len(losses), 1 / len(losses))
+    sums, likeliest = np.empty(losses.shape[1]), np.empty(losses.shape[1], dtype=np.intp)
+    for token in range(losses.shape[1]):
+        likeliest[token] = weights.argmax()
+        joint = weights * given[:, token]
+        sums[token] = joint.sum()
+        weights = share_weights(joint / sums[token], share)
+    return best - np.log(sums), likeliest
 
 
 def _log_sum(logs: Nats) -> Nats:
     top = logs.max(axis=0)
     total: Nats = top + np.log(np.exp(logs - top).sum(axis=0))
     return total
+
+
+@dataclass(frozen=True)
+class Excess:
+    """What it cost each document that all experts answered it together.
+
+    Attributes:
+        experts: how many there are.
+        fixed_share: the share that they gave each other after every token.
+        bits: of each document, in total, beyond the expert that suits it best.
+        tokens: of each document, all that moved the experts' weights.
+        whole: whether all of these were scored in every document; in chats they are not.
+    """
+
+    experts: int
+    fixed_share: float
+    bits: tuple[float, ...]
+    tokens: tuple[int, ...]
+    whole: bool
+
+    @property
+    def worst(self) -> tuple[float, float]:
+        """The most bits that a document cost beyond its best expert, and how many it could have at most."""
+        bits, tokens = max(zip(self.bits, self.tokens, strict=True))
+        return bits, fixed_share_bits(self.experts, tokens, self.fixed_share)
+
+    @property
+    def price(self) -> tuple[float, float]:
+        """What fixed share can cost at most, in bits: for every token, and for every change of topic."""
+        start = fixed_share_bits(self.experts, 1, self.fixed_share)
+        stay = fixed_share_bits(self.experts, 2, self.fixed_share)
+        turn = fixed_share_bits(self.experts, 2, self.fixed_share, changes=1)
+        return stay - start, turn - start
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return plain values, as ``lifelong evaluate --json`` prints them."""
+        bits, bound = self.worst
+        token, change = self.price
+        return {
+            "experts": self.experts,
+            "worst_excess_bits": bits,
+            "bound_bits": bound,
+            "bound_proven": self.whole,
+            "fixed_share": self.fixed_share,
+            **({"bits_per_token": token, "bits_per_change": change} if self.fixed_share else {}),
+        }
+
+    def joined(self, other: Excess) -> Excess:
+        """Return what it cost the documents of both, answered by equally many experts."""
+        assert (self.experts, self.fixed_share) == (other.experts, other.fixed_share)
+        bits, tokens = self.bits + other.bits, self.tokens + other.tokens
+        return Excess(self.experts, self.fixed_share, bits, tokens, self.whole and other.whole)
 
 
 @dataclass
@@ -93,16 +188,32 @@ class Panel:
         """Return a panel of the same sequences and readings that can be added to on its own."""
         return Panel(self.items, self.length, dict(self.readings))
 
-    def tallies(self, names: Sequence[str] | None = None) -> list[Tally]:
-        """Return the sums over every sequence's scored tokens under some experts together (default: all that read)."""
+    def tallies(self, names: Sequence[str] | None = None, *, fixed_share: float = 0.0) -> list[Tally]:
+        """Return the sums over every sequence's scored tokens under some experts together (default: all that read).
+
+        Raises:
+            LifelongError: the fixed share is out of range.
+        """
+        check_fixed_share(fixed_share)
         names = list(self.readings) if names is None else list(names)
         found = []
         for number, item in enumerate(self.items):
             counts = np.array(item.scored[1:], dtype=np.bool_)
-            losses, likeliest = mixture([self.readings[name][number][0] for name in names])
+            losses, likeliest = mixture([self.readings[name][number][0] for name in names], fixed_share=fixed_share)
             hits = np.stack([self.readings[name][number][1] for name in names])[likeliest, np.arange(len(likeliest))]
             found.append(Tally(math.fsum(losses[counts]), int(counts.sum()), int(hits[counts].sum())))
         return found
+
+    def excess(self, together: Sequence[Tally], alone: Sequence[Sequence[Tally]], fixed_share: float) -> Excess:
+        """Return what the sequences cost ``together`` beyond what each costs under the best expert ``alone``."""
+        best = [min(tally.nats for tally in tallies) for tallies in zip(*alone, strict=True)]
+        return Excess(
+            experts=len(alone),
+            fixed_share=fixed_share,
+            bits=tuple((tally.nats - nats) / math.log(2) for tally, nats in zip(together, best, strict=True)),
+            tokens=tuple(len(item.ids) - 1 for item in self.items),
+            whole=all(all(item.scored[1:]) for item in self.items),
+        )
 
 
 def read_experts(model: LanguageModel, panel: Panel, *, progress: Progress | None = None) -> None:

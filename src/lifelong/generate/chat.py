@@ -24,7 +24,8 @@ class ChatSession:
     Args:
         system: instructions that stay in front of every turn; none unless given.
         sampling: arguments of :func:`lifelong.generate.engine.generate`: ``max_tokens`` (128 here, or half the context
-            where that is less), ``temperature``, ``top_p``, ``top_k``, ``seed``, ``on_note``.
+            where that is less), ``temperature``, ``top_p``, ``top_k``, ``seed``, ``fixed_share``, ``top_experts``,
+            ``on_note``, ``on_experts``.
     """
 
     def __init__(

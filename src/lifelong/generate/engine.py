@@ -38,7 +38,10 @@ def generate(
     stop_ids: Collection[int] = (),
     banned_ids: Collection[int] = (),
     num_samples: int = 1,
+    fixed_share: float = 0.0,
+    top_experts: int | None = None,
     on_text: Callable[[str], None] | None = None,
+    on_experts: Callable[[dict[str, float]], None] | None = None,
     on_note: Callable[[str], None] = note_to_stderr,
 ) -> list[str]:
     """Return ``num_samples`` continuations of a prompt, without the prompt.
@@ -64,7 +67,12 @@ def generate(
         stop_ids: tokens that end a sample, beside the end of the text.
         banned_ids: tokens never written.
         num_samples: continuations to write side by side.
+        fixed_share: of a model with several experts; see :class:`lifelong.generate.reading.Reader`, also for
+            ``top_experts``.
+        top_experts: how many of them go on after the prompt; None: all.
         on_text: called with pieces of the text as they are written, never with a part of a character; for one sample.
+        on_experts: called for every sample, in order, with the weights (expert → probability) with which its last token
+            was chosen; of a model with several experts.
         on_note: called with remarks for the user; prints to standard error unless given.
 
     Raises:
@@ -86,7 +94,12 @@ def generate(
     running = list(range(num_samples))  # rows of the batch that have not ended
     ends = {tokenizer.eos_id, *stop_ids, *([tokenizer.end_of_turn_id] if writer else [])}
     generator = torch.Generator().manual_seed(seed) if seed is not None else None
-    with inference(model) as device, Reader(model, num_samples, len(ids) + max_tokens) as reader:
+    weights: dict[int, dict[str, float]] = {}
+    length = len(ids) + max_tokens
+    with (
+        inference(model) as device,
+        Reader(model, num_samples, length, fixed_share=fixed_share, top_experts=top_experts) as reader,
+    ):
         inputs = torch.tensor([ids] * num_samples, device=device)
         for _ in range(max_tokens):
             # Imported models may have rows of padding beyond the vocabulary, which spell nothing.
@@ -95,12 +108,18 @@ def generate(
                 logits, temperature=temperature, top_k=top_k, top_p=top_p, banned=banned_ids, generator=generator
             )
             tokens = chosen.tolist()
-            running = [row for row in running if tokens[row] not in ends]
+            ended = [row for row in running if tokens[row] in ends]
+            weights.update({row: reader.weights(row) for row in ended})
+            running = [row for row in running if row not in ended]
             for row in running:
                 streams[row].add(tokens[row])
             if not running:
                 break
             inputs = chosen.unsqueeze(1)
+        weights.update({row: reader.weights(row) for row in running})
+    if on_experts is not None and model.experts is not None:
+        for _, found in sorted(weights.items()):
+            on_experts(found)
     return [stream.finish() for stream in streams]
 
 

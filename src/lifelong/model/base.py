@@ -108,6 +108,10 @@ class LanguageModel(nn.Module, ABC):
     def next_logits(self, input_ids: Tensor, cache: Any) -> Tensor:
         """Return the logits (B, V) of the token after ``input_ids`` (B, T), which follow those already in ``cache``."""
 
+    @abstractmethod
+    def keep_rows(self, cache: Any, rows: Tensor) -> None:
+        """Keep only some rows of a cache, by their numbers (rows,), in this order; the memory of the others is free."""
+
     def loss_sum(
         self, input_ids: Tensor, labels: Tensor, *, segment_ids: Tensor | None = None, weights: Tensor | None = None
     ) -> Tensor:

@@ -1,19 +1,21 @@
 """The base model and its adapters side by side: the experts that answer together when none is named.
 
 Each expert is the base with one adapter, and the untouched base is one of them. `use_expert` lets one compute alone;
-under `all_experts` they compute at once, in one batch.
+under `all_experts` they compute at once, in one batch, until `keep_experts` lets only some of them go on.
 """
 
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING, TypeVar
 
 import torch
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
+from lifelong.errors import LifelongError
 from lifelong.model.adapters import (
     WEIGHTS,
     LowRank,
@@ -24,6 +26,12 @@ from lifelong.model.adapters import (
     read_adapter_config,
 )
 from lifelong.model.base import LanguageModel
+
+if TYPE_CHECKING:
+    import numpy as np
+    import numpy.typing as npt
+
+Weights = TypeVar("Weights", Tensor, "npt.NDArray[np.float64]")
 
 BASE, ROUTED = "base", "routed"
 RESERVED = (BASE, ROUTED)  # names that no adapter may have
@@ -125,11 +133,39 @@ def all_experts(model: LanguageModel) -> Iterator[int]:
     """
     experts = model.experts
     assert isinstance(experts, Experts)
-    layers = list(adapted_layers(model))
-    for number, (_, layer) in enumerate(layers):
-        layer.adapter = _Bank(experts.of_layer(number))
+    count = len(experts.names)
+    keep_experts(model, range(count))
     try:
-        yield len(experts.names)
+        yield count
     finally:
-        for _, layer in layers:
-            layer.adapter = None
+        use_expert(model, BASE)
+
+
+def keep_experts(model: LanguageModel, numbers: Sequence[int]) -> None:
+    """Let only some experts compute at once, by their numbers in `Experts.names`; see `all_experts`, which ends it."""
+    assert isinstance(model.experts, Experts)
+    for number, (_, layer) in enumerate(list(adapted_layers(model))):
+        branches = model.experts.of_layer(number)
+        kept = [branches[index] for index in numbers]
+        layer.adapter = _Bank(kept) if len(kept) > 1 else kept[0]
+
+
+def check_fixed_share(share: float) -> None:
+    """Raise LifelongError where a fixed share is not at least 0 and below 1."""
+    if not 0 <= share < 1:
+        raise LifelongError(f"a fixed share of {share:g} is not at least 0 and below 1", where="fixed_share")
+
+
+def share_weights(weights: Weights, share: float) -> Weights:
+    """Let every expert give a share of its weight to the others, in equal parts: for changes of topic inside a text.
+
+    Fixed share (Herbster and Warmuth 1998, "Tracking the Best Expert", Machine Learning 32): after a token, the
+    weight w of one of N experts becomes (1 - α)·w + α·(1 - w) / (N - 1).
+
+    Args:
+        weights: of the experts, that sum to 1 over the first axis: (experts, ...).
+        share: α, at least 0 and below 1.
+    """
+    if len(weights) == 1:
+        return weights
+    return weights * (1 - share) + (1 - weights) * (share / (len(weights) - 1))

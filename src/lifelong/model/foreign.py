@@ -201,6 +201,13 @@ class ForeignModel(LanguageModel):
             logits = self._network(input_ids=input_ids, past_key_values=cache, use_cache=True).logits[:, -1]
         return logits
 
+    def keep_rows(self, cache: Any, rows: Tensor) -> None:
+        """Keep only some rows of a cache; see `LanguageModel.keep_rows`."""
+        if isinstance(cache, list):
+            cache[0] = cache[0][rows]
+        else:
+            cache.batch_select_indices(rows)
+
     @torch.no_grad()
     def widen(self, vocab_size: int) -> None:
         """Give the embeddings rows up to ``vocab_size``, each the mean of those there are."""

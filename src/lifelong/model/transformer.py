@@ -283,3 +283,8 @@ class Transformer(LanguageModel):
             return [weight.new_zeros(shape) for _ in self.model.layers]
 
         return KVCache(empty(), empty())
+
+    def keep_rows(self, cache: KVCache, rows: Tensor) -> None:
+        """Keep only some rows of a cache; see `LanguageModel.keep_rows`."""
+        for parts in (cache.keys, cache.values):
+            parts[:] = [part[rows] for part in parts]

@@ -20,6 +20,18 @@ class SamplingSettings(NamedSettings):
     )
     top_k: int = Field(default=50, ge=0, description="Likeliest tokens that are considered; 0: all.")
     seed: int | None = Field(default=None, ge=0, description="The same seed gives the same text.")
+    fixed_share: float = Field(
+        default=0.0,
+        ge=0,
+        lt=1,
+        description="Of its weight that each adapter gives the others after every token: follows changes of topic.",
+    )
+    top_experts: int | None = Field(
+        default=None,
+        gt=0,
+        description="After the prompt, go on with this many adapters only, those it fits best (the base is one of "
+        "them): faster, and no longer what evaluate measures (default: all).",
+    )
     device: str = Field(default="auto", description="auto, cpu, cuda, cuda:1, mps.")
 
 

@@ -110,5 +110,11 @@ class EvaluateSettings(NamedSettings):
     split: Literal["train", "gate", "test"] = Field(default="test", description="Which split of the data is measured.")
     sequence_length: int | None = Field(default=None, gt=0, description="Tokens in a row (default: the model's).")
     max_bytes: int | None = Field(default=None, gt=0, description="Whole documents up to this many bytes.")
+    fixed_share: float = Field(
+        default=0.0,
+        ge=0,
+        lt=1,
+        description="Of its weight that each adapter gives the others after every token: follows changes of topic.",
+    )
     seed: int = Field(default=0, ge=0, description="Seed of the split of raw text.")
     device: str = Field(default="auto", description="auto, cpu, cuda, cuda:1, mps.")
