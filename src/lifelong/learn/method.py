@@ -45,6 +45,11 @@ def choose_mode(settings: LearnSettings, state: dict[str, Any]) -> tuple[Mode, s
     return "full", "the model was trained here, and its text is here to be replayed"
 
 
+def has_second_way(settings: LearnSettings, mode: Mode) -> bool:
+    """Return whether an adapter may be tried where the gate undoes all weights: only where the choice was left open."""
+    return mode == "full" and settings.mode == "auto" and not settings.accept
+
+
 def replay_share(settings: LearnSettings, mode: Mode, shift: float | None) -> float:
     """Return the share of rows that are old text.
 
