@@ -104,9 +104,9 @@ class Matrix:
         """Per domain, how far the model stays behind the joint one: R[learned][j] - joint[j] and R[last][j] - joint[j].
 
         In bits per byte, under ``taught`` (right after the domain was) and ``end``; positive = it could not learn, or
-        keep, what joint training can. The first is the measure of Chaudhry et al. 2018 (arXiv:1801.10112), section 3, with the
-        sign turned for bits per byte; their reference for task k saw tasks 1 to k, ours saw all. Of a domain that the
-        model knew before any session, ``taught`` is None. Empty without a joint model.
+        keep, what joint training can. The first is the measure of Chaudhry et al. 2018 (arXiv:1801.10112), section 3,
+        with the sign turned for bits per byte; their reference for task k saw tasks 1 to k, ours saw all. Of a domain
+        that the model knew before any session, ``taught`` is None. Empty without a joint model.
         """
         result: dict[str, dict[str, float | None]] = {}
         for j, (name, best) in enumerate(zip(self.domains, self.joint or [], strict=False)):

@@ -28,8 +28,8 @@ _MODELS = ("epoch_*", "best", "latest", "final", "checkpoints/step-*")  # model 
 class Forgotten:
     """What went with a source, and what stays.
 
-    Of a purge, too: how many ``held_out`` documents left the frozen slices, the ``models`` in the runs that are gone since
-    they held its text, and the bytes of the disk that this freed.
+    Of a purge, too: how many ``held_out`` documents left the frozen slices, the ``models`` in the runs that are gone
+    since they held its text, and the bytes of the disk that this freed.
     """
 
     source: str

@@ -51,7 +51,6 @@ def leave_out_known(root: Path, corpus: Corpus, domains: list[str], *, again: bo
     like_held = _near(held)
     examples = ReplayMemory.load(root / MEMORY).examples
     like_taught = _near((domain, example) for domain, remembered in examples.items() for example in remembered)
-    domain: str | None
     taught, held_out, seen = Counter[str](), Counter[str](), Counter[str]()
     near_held, near_seen = Counter[str](), Counter[str]()
     splits: dict[str, Any] = {}
@@ -64,12 +63,12 @@ def leave_out_known(root: Path, corpus: Corpus, domains: list[str], *, again: bo
                 held_out[frozen[digest]] += 1
             elif split == "train" and digest in learned and not again:
                 taught[learned[digest]] += 1
-            elif split == "train" and (domain := _twin(like_held, document)):
-                near_held[domain] += 1
+            elif split == "train" and (twin := _twin(like_held, document)):
+                near_held[twin] += 1
             elif split != "train" and digest in learned:
                 seen[learned[digest]] += 1
-            elif split != "train" and (domain := _twin(like_taught, document)):
-                near_seen[domain] += 1
+            elif split != "train" and (twin := _twin(like_taught, document)):
+                near_seen[twin] += 1
             else:
                 continue
             gone.add(number)

@@ -261,6 +261,7 @@ def _decide(lesson: Lesson, gate: Holdings) -> tuple[Decision, dict[str, Change]
             first = middle + 1
     if best is None:
         moving.step_back(lesson.model, 1.0)
+        whole[0].reasons.append("no part of its way would have passed either")
         return whole
     scale, (decision, changes) = best
     moving.step_back(lesson.model, scale)
