@@ -2,8 +2,8 @@
 
 A run of `lifelong train` on the sources of Python's standard library. Checkpoints come more often than by default, so
 that a run of two minutes has some; what each of them, each measure of held-out text and each saving of the best model
-costs is then put together for longer runs at the default intervals: ten measures at most, or fewer that take a tenth
-of the run, one at the end, each taken to be the best so far, and a checkpoint every ten minutes. To measure one of
+costs is then put together for longer runs at the default intervals: ten measures at most, or fewer that take 2% of
+the run, one at the end, each taken to be the best so far, and a checkpoint every ten minutes. To measure one of
 these runs whole: `--minutes 25 --checkpoint-minutes 10`.
 """
 

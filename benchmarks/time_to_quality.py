@@ -13,7 +13,8 @@ and are scored by `lifelong.evaluate.bits.score`.
   run per budget, each with its own decay, from the shortest up. The first that is at the bar or below it counts.
 
 Times are wall seconds of training alone, compiling included. --ablate changes the parts of the recipe one by one at
-that budget (optimizer, embeddings' rate, start, schedule, compiling, precision where there is bf16), and then several.
+that budget (optimizer, embeddings' rate, start, schedule, batch ramp, compiling, precision where there is bf16), and
+then several.
 With `--bar BPB --budgets N` nanoGPT's run is left out.
 """
 
@@ -39,6 +40,7 @@ from lifelong.evaluate.bits import score
 from lifelong.model.transformer import Transformer
 from lifelong.settings.train import OptimizerSettings, ScheduleSettings
 from lifelong.tokens import BPETokenizer, Loader, WindowSource, build_cache
+from lifelong.tokens.loader import Batch
 from lifelong.train.loop import Plan, train_steps
 from lifelong.train.optim import NEW_EMBEDDINGS, build_optimizers, learning_rate, schedule
 from lifelong.train.planning import compile_blocks
@@ -55,6 +57,33 @@ class Recipe:
     zero: bool = True
     compile: bool = False
     bf16: bool = False
+    ramp: bool = False
+
+
+@dataclass(frozen=True)
+class Ramp:
+    """As many rows as ``steps`` batches of a loader have, the first half of them in batches of half the size."""
+
+    loader: Loader
+    steps: int
+
+    @property
+    def batch_size(self) -> int:
+        """Rows of the batches at the end."""
+        return self.loader.batch_size
+
+    @property
+    def total_steps(self) -> int:
+        """Batches in all."""
+        return self.steps + self.steps // 2
+
+    def batch(self, step: int) -> Batch:
+        """Return the batch of a step."""
+        whole, small = self.loader.batch_size, self.loader.batch_size // 2
+        half = self.steps // 2 * 2  # small batches
+        if step < half:
+            return self.loader.rows(step * small, small)
+        return self.loader.rows(half * small + (step - half) * whole, whole)
 
 
 def ablations(whole: Recipe) -> dict[str, Recipe]:
@@ -66,6 +95,7 @@ def ablations(whole: Recipe) -> dict[str, Recipe]:
         "plain start instead of zeros": replace(whole, zero=False),
         "cosine instead of wsd": replace(whole, schedule=ScheduleSettings(kind="cosine")),
         "constant rate instead of wsd": replace(whole, schedule=ScheduleSettings(kind="constant")),
+        "a batch ramp: half the text in half batches": replace(whole, ramp=True),
     }
     if has_compiler():
         parts["blocks not compiled" if whole.compile else "blocks compiled"] = replace(whole, compile=not whole.compile)
@@ -98,7 +128,7 @@ class Bench:
         rate: Callable[[int], float],
         steps: int,
         *,
-        loader: Loader | None = None,
+        loader: Loader | Ramp | None = None,
         bf16: bool = False,
     ) -> float:
         """Train, score on the test split, keep the row; returns the bits per byte."""
@@ -136,9 +166,13 @@ class Bench:
             plain_start(model)
         if recipe.compile:
             compile_blocks(model, "on", 0.0)
+        loader: Loader | Ramp = self.own_loader
+        if recipe.ramp:
+            loader = Ramp(self.own_loader, steps)
+            steps = loader.total_steps
         rate = schedule(recipe.schedule, steps, learning_rate(settings))
         optimizers = build_optimizers(model, settings, bf16=recipe.bf16)
-        return self.run(name, model, optimizers, rate, steps, loader=self.own_loader, bf16=recipe.bf16)
+        return self.run(name, model, optimizers, rate, steps, loader=loader, bf16=recipe.bf16)
 
     def bar(self, steps: int) -> float:
         """Run nanoGPT's recipe."""

@@ -68,9 +68,12 @@ class EvaluationSettings(Settings):
     every_steps: int | None = Field(
         default=None,
         gt=0,
-        description="Steps between measures (default: ten measures a run, or fewer that take a tenth of its time).",
+        description="Steps between measures (default: ten measures a run, or fewer that take a fiftieth of its time).",
     )
-    max_bytes: int = Field(default=200_000, gt=0, description="Bytes of held-out text that are measured.")
+    gate_bytes: int = Field(default=100_000, gt=0, description="Bytes of gate text that are measured on the way.")
+    max_bytes: int = Field(
+        default=200_000, gt=0, description="Bytes of each domain's test text that are measured before and after."
+    )
     generation: SamplesSettings = Field(default_factory=SamplesSettings)
 
 

@@ -46,7 +46,7 @@ def decide(job: Job, data: list[str]) -> tuple[int, dict[str, Any]]:
     reach = ceiling(job)
     seconds = _step_seconds(job, rows * loader.sequence_length, reach)
     # Measuring the gate costs about a third of training on as much text.
-    measured = min(settings.evaluation.max_bytes, sum(document.bytes for document in job.corpus.gate))
+    measured = min(settings.evaluation.gate_bytes, sum(document.bytes for document in job.corpus.gate))
     per_measure = seconds / 3 * measured / job.bytes_per_token / (rows * loader.sequence_length)
     if settings.steps is not None:
         steps = settings.steps

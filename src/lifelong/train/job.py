@@ -150,14 +150,14 @@ class Job:
         return plan
 
     def measure(self) -> Score:
-        """Return the model's score on the gate split."""
+        """Return the model's score on the gate split: on a part of it, for it is measured often."""
         self.world.refresh()
         return score(
             self.model,
             self.tokenizer,
             self.corpus.gate,
             sequence_length=self.loader.sequence_length,
-            max_bytes=self.settings.evaluation.max_bytes,
+            max_bytes=self.settings.evaluation.gate_bytes,
         )
 
 
