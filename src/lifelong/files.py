@@ -65,6 +65,21 @@ def sweep_temporaries(folder: Path) -> None:
             path.unlink(missing_ok=True)
 
 
+def remove_file(path: Path) -> int:
+    """Remove a file; returns the bytes that this frees: none where it has another name (a hard link)."""
+    facts = path.lstat()
+    path.unlink()
+    return facts.st_size if facts.st_nlink == 1 else 0
+
+
+def remove_tree(path: Path) -> int:
+    """Remove a directory and all below it, if it is there; returns the bytes that this frees (see `remove_file`)."""
+    freed = sum(remove_file(file) for file in list(path.rglob("*")) if file.is_file() or file.is_symlink())
+    if path.is_dir():
+        shutil.rmtree(path)
+    return freed
+
+
 def disk_error(error: OSError, path: Path) -> LifelongError:
     """Turn a failed write into a message that says what is safe and what to do."""
     return LifelongError(

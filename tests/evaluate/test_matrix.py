@@ -3,12 +3,13 @@ from __future__ import annotations
 import io
 import json
 import math
+from dataclasses import replace
 
 import pytest
 from rich.console import Console
 
 from lifelong.errors import LifelongError
-from lifelong.evaluate.matrix import Matrix
+from lifelong.evaluate.matrix import Matrix, extend_matrix
 
 # Columns: known from the start, taught first, taught second, taught last.
 FULL = Matrix(
@@ -100,3 +101,28 @@ def test_wrong_shapes_and_numbers_are_refused(sessions: list[str], bpb: list[lis
 def test_foreign_json_is_refused(values: dict[str, object]) -> None:
     with pytest.raises(LifelongError):
         Matrix.from_dict({"sessions": [], "bpb": [], **values} if "domains" in values else values)
+
+
+def test_intransigence_by_hand() -> None:
+    joint = replace(FULL, joint=[2.1, 2.3, None, 1.4])
+    assert joint.intransigence == {
+        "base": {"taught": None, "end": pytest.approx(0.2)},
+        "a": {"taught": pytest.approx(0.2), "end": pytest.approx(0.1)},
+        "c": {"taught": pytest.approx(0.1), "end": pytest.approx(0.1)},
+    }
+    assert FULL.intransigence == {} and "joint" not in FULL.to_dict()
+    out = io.StringIO()
+    Console(file=out, width=100).print(joint.to_table())
+    assert "joint model" in out.getvalue() and "a +0.200, +0.100" in out.getvalue()
+    assert Matrix.from_dict(json.loads(json.dumps(joint.to_dict()))) == joint
+    with pytest.raises(LifelongError, match="row 'joint' has 1 cells"):
+        replace(FULL, joint=[1.0])
+
+
+def test_notes_go_on_with_the_matrix_and_are_shown_as_they_are() -> None:
+    noted = replace(FULL, notes={"a": "[bold]purged"})
+    longer = extend_matrix(noted.to_dict(), {}, {"base": 2.0}, "d")
+    assert longer.notes == noted.notes and Matrix.from_dict(longer.to_dict()) == longer
+    out = io.StringIO()
+    Console(file=out, width=100).print(noted.to_table())
+    assert "note on a: [bold]purged" in out.getvalue()

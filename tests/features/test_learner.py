@@ -13,6 +13,8 @@ from lifelong import BPETokenizer, ContinualLearner, ContinualLearningConfig, Co
 from lifelong.cli.app import main
 from lifelong.errors import LifelongError
 from lifelong.learn.ledger import read_history, read_matrix
+from lifelong.text.memory import ReplayMemory
+from lifelong.train.founding import MEMORY
 
 TEXT = "\n\n\n".join(text for _, text in sorted(topics.topics.items()))[:120_000]
 
@@ -113,3 +115,28 @@ def test_f08_what_a_model_knows_can_be_listed_asked_for_and_dropped(
     assert "examples of" in capsys.readouterr().out
     assert read_matrix(model).domains == ["manual", "sea", "hills"]
     shutil.rmtree(model)
+
+
+def test_f09_a_text_from_python_has_a_name_by_which_it_is_forgotten(
+    tokenizer: BPETokenizer, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    learner = small(tokenizer, batch_size=4, learning_rate=0.01, accept=True, use_ewc=False, mode="adapter", steps=4)
+    sea = [f"Line {n}: the sea is {n} miles wide, and {n + 1} deep. Nobody has measured it twice." for n in range(60)]
+    learner.learn_from_text(sea, domain="sea", source="letters from the coast")
+    learner.learn_from_text(TEXT[:20_000], domain="manual")
+    saved = learner.save_checkpoint(tmp_path / "saved")
+    lessons = [event for event in read_history(saved) if event["event"] == "lesson"]
+    assert [event["sources"] for event in lessons] == [["letters from the coast"], ["manual"]]
+    memory = ReplayMemory.load(saved / MEMORY)
+    assert {example.source for example in memory.documents()} == {"letters from the coast", "manual"}
+    assert not any(str(tmp_path.parent) in example.source for example in memory.documents())
+    assert main(["forget", str(saved), "--source", "letters", "--json"]) == 2
+    assert "Remembered sources: letters from the coast, manual" in capsys.readouterr().err
+    assert main(["forget", str(saved), "--source", "letters from the coast", "--json"]) == 0
+    gone = json.loads(capsys.readouterr().out)
+    assert gone["adapters"] == ["sea"] and gone["examples"] > 0
+    assert set(ReplayMemory.load(saved / MEMORY).counts()) == {"manual"}
+    with pytest.raises(LifelongError, match="half of a character"):
+        learner.learn_from_text("torn \ud800 text")
+    with pytest.raises(LifelongError, match="no source of text"):
+        learner.learn_from_text([])

@@ -1,11 +1,17 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
+import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from lifelong.evaluate.bits import Score
+from lifelong.evaluate.bits import Score, score_of
 from lifelong.evaluate.matrix import extend_matrix
+from lifelong.evaluate.routing import Panel
+from lifelong.evaluate.windows import Scored
 from lifelong.learn.gate import Change, change, decide
 
 
@@ -23,7 +29,7 @@ def test_a_change_is_paired_by_document() -> None:
     assert before.standard_error and before.standard_error > 0.3
 
 
-def test_one_document_has_no_standard_error() -> None:
+def test_one_document_without_blocks_has_no_standard_error() -> None:
     assert change(scored((1.0, 1)), scored((0.5, 1))).standard_error is None
 
 
@@ -54,3 +60,55 @@ def test_a_matrix_grows_by_rows_and_by_domains() -> None:
     second = extend_matrix(first.to_dict(), {"base": 2.1, "a": 2.5, "b": 4.0}, {"base": 2.2, "a": 2.4, "b": 3.0}, "b")
     assert second.bpb == [[2.0, 3.0, None], [2.1, 2.5, 4.0], [2.2, 2.4, 3.0]]
     assert second.domains == ["base", "a", "b"]
+
+
+def read(*documents: np.ndarray) -> Score:
+    """The score of documents of which every token's loss in nats is known, and spells four bytes."""
+    items = [Scored([0] * (len(losses) + 1), [False] + [True] * len(losses)) for losses in documents]
+    readings = [(losses, np.zeros(len(losses), dtype=np.bool_)) for losses in documents]
+    return score_of(Panel(items, 64, {"base": readings}).tallies(), [4 * len(losses) for losses in documents])
+
+
+def test_one_document_has_the_error_of_its_blocks() -> None:
+    """Differences of neighbouring tokens that depend on one another, whose error is known: a moving average."""
+    random, count, share = np.random.default_rng(0), 2500, 0.6
+    errors = []
+    for _ in range(60):
+        noise = random.normal(size=count + 1)
+        before = random.exponential(2.0, size=count)
+        moved = change(read(before), read(before - 0.1 + noise[1:] + share * noise[:-1]))
+        assert moved.standard_error is not None
+        errors.append(moved.standard_error)
+    expected = (1 + share) * math.sqrt(count) / (4 * count) / math.log(2)
+    assert np.mean(errors) == pytest.approx(expected, rel=0.1)
+    # Tokens taken for independent draws would claim to be surer than that.
+    assert math.sqrt(1 + share**2) / (1 + share) < 0.75
+
+
+def test_few_documents_that_moved_alike_are_no_proof() -> None:
+    random = np.random.default_rng(1)
+    noise = random.normal(size=400)
+    early = [random.exponential(2.0, size=400) for _ in range(2)]
+    late = [losses + noise - noise.mean() - 0.01 for losses in early]
+    few = change(read(*early), read(*late))
+    one = change(read(early[0]), read(late[0]))
+    assert few.standard_error is not None and one.standard_error is not None
+    assert few.standard_error == pytest.approx(one.standard_error / math.sqrt(2), rel=0.1)
+    assert not decide({"new": few}, "new").learned  # both lost the same 0.01 nats, less than either wavers
+
+
+@given(st.integers(5, 9), st.integers(0, 2**31))
+def test_many_documents_speak_for_themselves(count: int, seed: int) -> None:
+    random = np.random.default_rng(seed)
+    early = [random.exponential(2.0, size=30 + number) for number in range(count)]
+    late = [losses + random.normal(size=len(losses)) for losses in early]
+    before, after = read(*early), read(*late)
+    bare = change(replace(before, blocks=()), replace(after, blocks=()))
+    assert change(before, after) == bare and bare.standard_error is not None
+
+
+def test_too_little_text_says_that_there_is_no_estimate() -> None:
+    moved = change(read(np.full(20, 2.0)), read(np.full(20, 1.0)))
+    assert moved.standard_error is None
+    decision = decide({"new": moved}, "new")
+    assert decision.accepted and "too little text to tell how sure that is" in decision.reasons[0]

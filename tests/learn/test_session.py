@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from lifelong.errors import LifelongError
-from lifelong.learn.domains import forget
+from lifelong.learn.forgetting import forget
 from lifelong.learn.ledger import read_history, read_matrix, rollback
 from lifelong.learn.session import LessonResult, learn
 from lifelong.model.directory import load_model

@@ -109,3 +109,43 @@ def test_altered_files_are_found(tmp_path: Path) -> None:
     (tmp_path / "a").unlink()
     (tmp_path / "a").write_text("tampered")
     assert ModelStore.open(tmp_path).damage() == ["a: the file differs from the recorded state"]
+
+
+def test_a_purge_takes_earlier_states_away_and_says_what_it_freed(tmp_path: Path) -> None:
+    commit(tmp_path, {"a": "secret " * 100, "b": "kept"})
+    commit(tmp_path, {"c": "secret, too"})
+    store = ModelStore.open(tmp_path)
+    with store.staging() as staged:
+        (staged / "a").write_text("new")
+        assert store.commit(staged, {"event": "forgot"}, remove=("c",), purge=True) == 3
+    assert (tmp_path / "a").read_text() == "new" and len(store.files(1)) == 3  # it is the sweep that takes them away
+    assert store.sweep() >= 711
+    assert not any(b"secret" in path.read_bytes() for path in tmp_path.rglob("*") if path.is_file())
+    assert store.damage() == [] and [store.parent(number) for number in (3, 2, 1)] == [2, 1, 0]
+    assert [event["event"] for event in store.history()] == ["e", "e", "forgot"]
+    with pytest.raises(LifelongError, match="state 1 was purged"):
+        store.commit(None, {"event": "rollback"}, base=1)
+    commit(tmp_path, {"a": "later"})
+    store.commit(None, {"event": "rollback"}, base=3)
+    store.sweep()
+    assert (tmp_path / "a").read_text() == "new" and store.damage() == []
+
+
+def test_a_purge_killed_before_the_switch_takes_nothing_away(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    commit(tmp_path, {"a": "1"})
+    commit(tmp_path, {"a": "2"})
+
+    def killed(path: Path, text: str) -> None:
+        if path.name == "HEAD":
+            raise KeyboardInterrupt
+        path.write_text(text)
+
+    monkeypatch.setattr("lifelong.model.store.write_text", killed)
+    with pytest.raises(KeyboardInterrupt):
+        ModelStore.open(tmp_path).commit(None, {"event": "forgot"}, purge=True)
+    monkeypatch.undo()
+    commit(tmp_path, {"a": "3"})
+    store = ModelStore.open(tmp_path)
+    store.sweep()
+    store.commit(None, {"event": "rollback"}, base=1)
+    assert (tmp_path / "a").read_text() == "1" and store.damage() == []

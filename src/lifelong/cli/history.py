@@ -32,6 +32,10 @@ def _row(event: dict[str, Any]) -> list[str]:
     outcome = ""
     if "accepted" in event:
         outcome = "kept" if event["accepted"] else "undone"
+        if event.get("undone"):
+            outcome += (
+                ", in an adapter: all weights were undone" if event["accepted"] else ", all weights and an adapter"
+            )
         if 0 < event.get("scale", 1.0) < 1:
             outcome += f", {event['scale']:.0%} of its way"
     elif event.get("bits_per_byte") is not None:
@@ -40,6 +44,8 @@ def _row(event: dict[str, Any]) -> list[str]:
         outcome = "the model as it was found"
     elif event.get("event") == "forgot":
         outcome = f"{event['examples']} examples of {event['source']}"
+        if event.get("purged"):
+            outcome += "; earlier states purged"
     elif "undone_session" in event:
         outcome = f"lesson {event['undone_session']} undone, back to state {event.get('to', '')}"
     kind = str(event.get("event", ""))

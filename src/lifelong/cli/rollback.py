@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from typing import Annotated
 
 from cyclopts import Parameter
@@ -25,7 +26,8 @@ def rollback(
         for line in event["also_undone"]:
             print(f"Undone with it: {line}.")
         for source in event["back_again"]:
-            print(f"Back again, as it was forgotten only later: {source} (lifelong forget {model} --source {source}).")
+            again = f"lifelong forget {model} --source {shlex.quote(source)}"
+            print(f"Back again, as it was forgotten only later: {source} ({again}).")
         print(f"What was undone stays in the history: lifelong history {model}")
 
     emit(event, as_json=as_json, show=show)

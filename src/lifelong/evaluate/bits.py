@@ -24,8 +24,9 @@ class Score:
     """What a model needed for a set of documents.
 
     ``nats`` is the summed cross-entropy over ``tokens`` predicted tokens, ``bytes`` the UTF-8 bytes they spell,
-    ``documents`` the nats and bytes of each document. Where several experts answer as one, ``experts`` are the scores
-    of each alone, and ``excess`` is what it cost that none of them was named.
+    ``documents`` the nats and bytes of each document. ``blocks`` are those of parts of the documents, where they were
+    counted; a part's bytes are its share of its document's, by tokens. Where several experts answer as one, ``experts``
+    are the scores of each alone, and ``excess`` is what it cost that none of them was named.
     """
 
     nats: float
@@ -35,6 +36,7 @@ class Score:
     documents: tuple[tuple[float, int], ...]
     experts: Mapping[str, Score] = field(default_factory=dict)
     excess: Excess | None = None
+    blocks: tuple[tuple[float, float], ...] = ()
 
     @property
     def loss(self) -> float:
@@ -202,6 +204,11 @@ def score_of(sums: Sequence[Tally], sizes: Sequence[int]) -> Score:
         bytes=sum(sizes),
         correct=sum(item.correct for item in sums),
         documents=tuple((item.nats, size) for item, size in zip(sums, sizes, strict=True)),
+        blocks=tuple(
+            (nats, size * tokens / item.tokens)
+            for item, size in zip(sums, sizes, strict=True)
+            for nats, tokens in item.blocks
+        ),
     )
 
 

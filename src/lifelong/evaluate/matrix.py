@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from lifelong.errors import LifelongError
@@ -26,6 +26,9 @@ class Matrix:
     A domain counts as learned at the first row whose label is the domain's name, else at row 0 (the base model knew
     it). ``None`` marks a cell that was not measured.
 
+    ``joint`` is no session: bits per byte on the same test slices of a reference model that was trained on the text of
+    all domains at once. ``notes`` say of domains what makes their column hard to compare.
+
     Raises:
         LifelongError: rows and labels do not fit, or a number is not finite.
     """
@@ -33,11 +36,14 @@ class Matrix:
     domains: list[str]
     sessions: list[str]
     bpb: list[list[float | None]]
+    notes: dict[str, str] = field(default_factory=dict)
+    joint: list[float | None] | None = None
 
     def __post_init__(self) -> None:
         if len(self.bpb) != len(self.sessions):
             raise LifelongError(f"the matrix has {len(self.bpb)} rows for {len(self.sessions)} sessions")
-        for label, row in zip(self.sessions, self.bpb, strict=True):
+        rows = list(zip(self.sessions, self.bpb, strict=True))
+        for label, row in rows if self.joint is None else [*rows, ("joint", self.joint)]:
             if len(row) != len(self.domains):
                 raise LifelongError(f"row '{label}' has {len(row)} cells for {len(self.domains)} domains")
             for domain, value in zip(self.domains, row, strict=True):
@@ -93,6 +99,26 @@ class Matrix:
             result[name] = last - min(past) if j in earlier and past and last is not None else None
         return result
 
+    @property
+    def intransigence(self) -> dict[str, dict[str, float | None]]:
+        """Per domain, how far the model stays behind the joint one: R[learned][j] - joint[j] and R[last][j] - joint[j].
+
+        In bits per byte, under ``taught`` (right after the domain was) and ``end``; positive = it could not learn, or
+        keep, what joint training can. The first is the measure of Chaudhry et al. 2018 (arXiv:1801.10112), section 3,
+        with the sign turned for bits per byte; their reference for task k saw tasks 1 to k, ours saw all. Of a domain
+        that the model knew before any session, ``taught`` is None. Empty without a joint model.
+        """
+        result: dict[str, dict[str, float | None]] = {}
+        for j, (name, best) in enumerate(zip(self.domains, self.joint or [], strict=False)):
+            row, last = self.learned_at(j), self._last(j)
+            taught = self.bpb[row][j] if row else None
+            if best is not None:
+                result[name] = {
+                    "taught": None if taught is None else taught - best,
+                    "end": None if last is None else last - best,
+                }
+        return result
+
     def change(self, row: int, domain: int) -> float | None:
         """Relative change of a cell against the row where the domain was last taught, or else first measured.
 
@@ -117,6 +143,8 @@ class Matrix:
             "bwt": self.bwt,
             "fwt": self.fwt,
             "average": self.average,
+            **({"notes": dict(self.notes)} if self.notes else {}),
+            **({"joint": list(self.joint), "intransigence": self.intransigence} if self.joint is not None else {}),
         }
 
     @classmethod
@@ -128,7 +156,11 @@ class Matrix:
         """
         try:
             rows = [[None if cell is None else float(cell) for cell in row] for row in values["bpb"]]
-            return cls([str(name) for name in values["domains"]], [str(name) for name in values["sessions"]], rows)
+            domains, sessions = ([str(name) for name in values[key]] for key in ("domains", "sessions"))
+            notes = {str(name): str(note) for name, note in values.get("notes", {}).items()}
+            raw = values.get("joint")
+            joint = None if raw is None else [None if cell is None else float(cell) for cell in raw]
+            return cls(domains, sessions, rows, notes, joint)
         except KeyError as error:
             raise LifelongError(f"the matrix lacks {error.args[0]!r}") from None
         except (TypeError, ValueError) as error:
@@ -139,7 +171,8 @@ class Matrix:
         from rich.table import Table
         from rich.text import Text
 
-        table = Table(title=title, title_justify="left", caption=self.summary(), caption_justify="left")
+        caption = Text(self.summary(), style="table.caption")
+        table = Table(title=title, title_justify="left", caption=caption, caption_justify="left")
         table.add_column("after")
         for name in self.domains:
             table.add_column(Text(name), justify="right")
@@ -155,13 +188,23 @@ class Matrix:
                     cell.append(" " * 8)
                 cells.append(cell)
             table.add_row(*cells)
+        if self.joint is not None:
+            shown = ["-" if value is None else f"{value:.3f}" + " " * 8 for value in self.joint]
+            table.add_section()
+            table.add_row(Text("joint model", style="bold"), *shown)
         return table
 
     def summary(self) -> str:
-        """Return average, backward and forward transfer in one line."""
+        """Return average, backward and forward transfer in one line; below it intransigence, and the notes."""
         numbers = [("average", self.average, ".3f"), ("backward transfer", self.bwt, "+.3f")]
         numbers.append(("forward transfer", self.fwt, "+.3f"))
-        return ", ".join(f"{name} {value:{spec}}" for name, value, spec in numbers if value is not None)
+        lines = [", ".join(f"{name} {value:{spec}}" for name, value, spec in numbers if value is not None)]
+        if found := self.intransigence:
+            lines.append("intransigence (bits per byte above the joint model, when taught and at the end)")
+            spelt = {name: [_signed(both["taught"]), _signed(both["end"])] for name, both in found.items()}
+            lines += [f"  {name} {taught}, {end}" for name, (taught, end) in spelt.items()]
+        lines += [f"note on {name}: {note}" for name, note in self.notes.items()]
+        return "\n".join(lines)
 
     def _earlier_domains(self) -> list[int]:
         return [j for j in range(len(self.domains)) if self.learned_at(j) < len(self.sessions) - 1]
@@ -193,7 +236,11 @@ def extend_matrix(raw: dict[str, Any] | None, before: dict[str, float], after: d
     rows = [[*row, *[None] * (len(domains) - len(row))] for row in matrix.bpb]
     rows[-1] = [before.get(domain) if value is None else value for domain, value in zip(domains, rows[-1], strict=True)]
     rows.append([after.get(domain) for domain in domains])
-    return Matrix(domains=domains, sessions=[*matrix.sessions, label], bpb=rows)
+    return Matrix(domains=domains, sessions=[*matrix.sessions, label], bpb=rows, notes=matrix.notes)
+
+
+def _signed(value: float | None) -> str:
+    return "-" if value is None else f"{value:+.3f}"
 
 
 def _mean(values: list[float]) -> float | None:

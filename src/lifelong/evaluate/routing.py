@@ -201,7 +201,8 @@ class Panel:
             counts = np.array(item.scored[1:], dtype=np.bool_)
             losses, likeliest = mixture([self.readings[name][number][0] for name in names], fixed_share=fixed_share)
             hits = np.stack([self.readings[name][number][1] for name in names])[likeliest, np.arange(len(likeliest))]
-            found.append(Tally(math.fsum(losses[counts]), int(counts.sum()), int(hits[counts].sum())))
+            scored = losses[counts]
+            found.append(Tally(math.fsum(scored), len(scored), int(hits[counts].sum()), _blocks(scored)))
         return found
 
     def excess(self, together: Sequence[Tally], alone: Sequence[Sequence[Tally]], fixed_share: float) -> Excess:
@@ -214,6 +215,14 @@ class Panel:
             tokens=tuple(len(item.ids) - 1 for item in self.items),
             whole=all(all(item.scored[1:]) for item in self.items),
         )
+
+
+def _blocks(losses: Nats) -> tuple[tuple[float, int], ...]:
+    """Return nats and tokens of runs of about √n of n tokens: long enough that they hardly depend on one another, short
+    enough that there are some (the customary size of batch means: Flegal and Jones 2010, Annals of Statistics 38(2)).
+    """
+    count = math.isqrt(len(losses))
+    return tuple((float(part.sum()), len(part)) for part in np.array_split(losses, count)) if count else ()
 
 
 def read_experts(model: LanguageModel, panel: Panel, *, progress: Progress | None = None) -> None:

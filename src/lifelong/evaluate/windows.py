@@ -30,11 +30,12 @@ class Scored:
 
 @dataclass(slots=True)
 class Tally:
-    """Sums over the scored tokens of one sequence."""
+    """Sums over the scored tokens of one sequence; ``blocks`` are the nats and tokens of its parts, where counted."""
 
     nats: float = 0.0
     tokens: int = 0
     correct: int = 0
+    blocks: tuple[tuple[float, int], ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

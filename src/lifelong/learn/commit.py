@@ -27,11 +27,16 @@ def next_session(store: ModelStore) -> int:
     return 1 + sum(event["event"] in SESSIONS for event in store.history())
 
 
-def commit_lesson(lesson: Lesson, result: LessonResult, fisher: RunningFisher | None) -> None:
+def record_path(session: int, name: str) -> str:
+    """Return where the ledger's record of a session lies in a model directory."""
+    return f"{HOME}/sessions/{session:04d}-{name}.json"
+
+
+def commit_lesson(lesson: Lesson, result: LessonResult) -> None:
     """Record the lesson; switch the model to it only if it was accepted."""
     settings, store = lesson.settings, lesson.store
-    record = f"{HOME}/sessions/{result.session:04d}-{settings.domain}.json"
-    event = {
+    record = record_path(result.session, settings.domain)
+    event: dict[str, Any] = {
         "event": "lesson",
         "session": result.session,
         "domain": settings.domain,
@@ -40,23 +45,26 @@ def commit_lesson(lesson: Lesson, result: LessonResult, fisher: RunningFisher | 
         "scale": result.scale,
         "adapter": lesson.moving.name if lesson.moving.adapter else None,
         "run": result.run.relative_to(lesson.root).as_posix(),
-        "sources": [str(source.path) for source in lesson.sources],
+        "sources": lesson.sources,
         "reasons": result.decision.reasons,
     }
+    if result.undone is not None:
+        event["undone"] = result.undone.figures(lesson.root)
+    tokens = result.tokens + (result.undone.tokens if result.undone else 0)
     if store.adopt():
         progress.note(f"What lay in {lesson.root} is kept as the first state of its history.")
     with store.staging() as staged:
         if result.accepted:
             _stage_model(lesson, result, staged)
-            _stage_fisher(fisher, staged)
+            _stage_fisher(lesson.fisher, staged)
         facts = {
             **result.to_dict(),
             "model": None,
             "run": event["run"],
-            "sources": [str(source.path) for source in lesson.sources],
+            "sources": lesson.sources,
             "data_sha256": _digest(lesson.corpus.train),
             "settings": settings.model_dump(mode="json"),
-            "flops": result.tokens * lesson.model.config.flops_per_token(lesson.sequence_length),
+            "flops": tokens * lesson.model.config.flops_per_token(lesson.sequence_length),
             "fisher_bytes": _fisher_bytes(staged, lesson.root),
         }
         write_json(staged / record, facts)
@@ -86,7 +94,7 @@ def commit_consolidation(
         "reasons": facts["reasons"],
     }
     with store.staging() as staged:
-        record = staged / HOME / "sessions" / f"{number:04d}-consolidation.json"
+        record = staged / record_path(number, "consolidation")
         if accepted:
             write_model_files(model, tokenizer, staged)
             memory.save(staged / MEMORY)

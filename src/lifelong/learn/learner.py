@@ -17,6 +17,7 @@ from lifelong.model.directory import find_model, load_model
 from lifelong.model.store import ModelStore
 from lifelong.settings.learn import LearnSettings
 from lifelong.text.corpus import Corpus
+from lifelong.text.document import Document
 from lifelong.tokens.base import Tokenizer
 from lifelong.train.founding import commit_model
 from lifelong.train.importing import import_model
@@ -88,6 +89,8 @@ class ContinualLearner:
         domain: str = "general",
         importance: float = 1.0,
         num_epochs: float | None = None,
+        *,
+        source: str | None = None,
         **settings: Any,
     ) -> LessonResult:
         """Teach a text; the result says what it did to every domain, and whether it was kept.
@@ -97,6 +100,7 @@ class ContinualLearner:
             domain: the body of knowledge it belongs to.
             importance: its weight beside what is replayed, and in the replay memory.
             num_epochs: passes over it (default: the configuration's).
+            source: the name that memory and history give it, by which it can be forgotten (default: the domain).
             settings: more of `LearnSettings`, for this lesson alone.
 
         Raises:
@@ -109,11 +113,8 @@ class ContinualLearner:
         given |= {**own, "domain": domain, "importance": own.get("importance", self.config.importance) * importance}
         if given.get("mode", "auto") == "auto" and not ModelStore.open(self.path).state().get("domains"):
             given["mode"] = "adapter"  # nothing is known of the base's text: its weights stay as they are
-        texts = [text] if isinstance(text, str) else list(text)
-        with tempfile.TemporaryDirectory(prefix="lifelong-text-") as folder:
-            for number, one in enumerate(texts):
-                (Path(folder) / f"{domain}-{number}.txt").write_text(one, encoding="utf-8")
-            result = learn(self.path, [folder], LearnSettings.build(given))
+        texts = _documents([text] if isinstance(text, str) else list(text), source or domain)
+        result = learn(self.path, [], LearnSettings.build(given), texts=texts)
         assert result is not None  # only a dry run returns nothing
         self._loaded = None
         return result
@@ -194,3 +195,16 @@ class ContinualLearner:
     def _check(self, tokenizer: Tokenizer | None) -> None:
         if tokenizer is not None and tokenizer.fingerprint != self.tokenizer.fingerprint:
             raise LifelongError("the tokenizer is not the model's own", where=str(self.path))
+
+
+def _documents(texts: list[str], source: str) -> list[Document]:
+    for text in texts:
+        try:
+            text.encode("utf-8")
+        except UnicodeEncodeError as error:
+            raise LifelongError(
+                f"character {error.start} is half of a character (a surrogate): it cannot be written as UTF-8",
+                where=source,
+                fix="Decode the text anew, with errors='replace' for example.",
+            ) from None
+    return [Document(text, source, f"{source}-{number}.txt") for number, text in enumerate(texts)]

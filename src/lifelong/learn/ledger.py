@@ -7,7 +7,7 @@ from typing import Any
 
 from lifelong.errors import LifelongError
 from lifelong.evaluate.matrix import Matrix
-from lifelong.files import read_json, writer_lock
+from lifelong.files import writer_lock
 from lifelong.learn.recovery import recover
 from lifelong.model.directory import find_model
 from lifelong.model.store import ModelStore
@@ -54,7 +54,7 @@ def rollback(model: Path, session: int | None = None) -> dict[str, Any]:
         ``back_again`` the sources that were forgotten after it, and are back.
 
     Raises:
-        LifelongError: there is no such lesson in force.
+        LifelongError: there is no such lesson in force, or the state before it was purged.
     """
     root = find_model(model)
     store = ModelStore.open(root)
@@ -71,7 +71,7 @@ def _roll_back(store: ModelStore, session: int | None) -> dict[str, Any]:
         which = "no lesson is in force" if session is None else f"lesson {session} is not in force"
         raise LifelongError(f"{which}, nothing to roll back", where=str(store.root), fix="See `lifelong history`.")
     undone = lessons[-1]
-    target = _parent(store, undone["generation"])
+    target = store.parent(undone["generation"])
     if not target:
         raise LifelongError(
             "the state before this lesson was not recorded: it cannot be brought back", where=str(store.root)
@@ -99,13 +99,9 @@ def _what(event: dict[str, Any]) -> str | None:
     return f"training ({event['domain']})" if kind == "train" else None
 
 
-def _parent(store: ModelStore, generation: int) -> int:
-    return int(read_json(store.home / "generations" / f"{generation:04d}.json")["parent"])
-
-
 def _ancestors(store: ModelStore, generation: int) -> set[int]:
     found = set()
     while generation:
         found.add(generation)
-        generation = _parent(store, generation)
+        generation = store.parent(generation)
     return found

@@ -8,6 +8,7 @@ from typing import Any
 
 from lifelong.evaluate.matrix import Matrix
 from lifelong.evaluate.routing import bound_bits
+from lifelong.learn.fisher import RunningFisher
 from lifelong.learn.gate import Change, Decision
 from lifelong.learn.method import Mode
 from lifelong.learn.weights import Moving
@@ -16,38 +17,60 @@ from lifelong.model.experts import BASE
 from lifelong.model.store import ModelStore
 from lifelong.settings.learn import LearnSettings
 from lifelong.text.corpus import Corpus
-from lifelong.text.document import DataSource
 from lifelong.text.memory import ReplayMemory
 from lifelong.tokens.base import Tokenizer
 from lifelong.train.folder import RunFolder
 
 
 @dataclass(frozen=True)
-class LessonResult:
-    """What a lesson did, kept or not. Matrix and scores are of the test slices, changes of the gate slices.
+class Attempt:
+    """One way of teaching a lesson, and what the gate said of it; changes are of the gate slices.
 
-    ``scale`` is the share of the lesson's way that its weights went in the end, ``experts`` how many answered before a
-    new adapter joined them (0: all weights moved). ``alone`` holds the bits per byte of
-    every expert by itself on each domain; the matrix is of all together, as the model answers.
+    ``scale`` is the share of its way that the weights went in the end.
     """
 
-    model: Path
     run: Path
-    domain: str
-    session: int
-    accepted: bool
-    decision: Decision
-    matrix: Matrix
-    changes: dict[str, Change]
     mode: Mode
+    decision: Decision
+    changes: dict[str, Change]
     scale: float
-    experts: int
     replay_share: float
-    alone: dict[str, dict[str, float]]
     steps: int
     tokens: int
     seconds: float
     predicted_damage: float | None
+
+    def figures(self, root: Path) -> dict[str, Any]:
+        """Return plain values, the run as a path below the model directory."""
+        return {
+            "run": self.run.relative_to(root).as_posix(),
+            "mode": self.mode,
+            "reasons": self.decision.reasons,
+            "replay_share": self.replay_share,
+            "steps": self.steps,
+            "tokens": self.tokens,
+            "seconds": round(self.seconds, 1),
+            "predicted_damage": self.predicted_damage,
+        }
+
+
+@dataclass(frozen=True)
+class LessonResult(Attempt):
+    """What a lesson did, kept or not: the attempt that counts, and the matrix, which is of the test slices.
+
+    ``experts`` is how many answered before a new adapter joined them (0: all weights moved). ``alone`` holds the bits
+    per byte of every expert by itself on each domain; the matrix is of all together, as the model answers. ``undone``
+    is the attempt with all weights that the gate undid before an adapter was tried.
+    """
+
+    model: Path
+    domain: str
+    session: int
+    accepted: bool
+    matrix: Matrix
+    experts: int
+    alone: dict[str, dict[str, float]]
+    undone: Attempt | None
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain values, as ``--json`` prints them."""
@@ -67,6 +90,7 @@ class LessonResult:
             "tokens": self.tokens,
             "seconds": round(self.seconds, 1),
             "predicted_damage": self.predicted_damage,
+            "undone": self.undone.figures(self.model) if self.undone else None,
         }
 
     def summary(self) -> str:
@@ -76,7 +100,13 @@ class LessonResult:
             word = "undone: the model is as it was"
             if self.mode == "full" and self.decision.learned:
                 word += " (--mode adapter teaches it beside the weights)"
-        lines = [f"Lesson {self.session} ({self.domain}) {word}.", *(f"  {line}" for line in self.decision.reasons)]
+        lines = [f"Lesson {self.session} ({self.domain}) {word}."]
+        if self.undone:
+            lines.append("  First all weights were taught, and undone:")
+            lines += [f"    {line}" for line in self.undone.decision.reasons]
+            lines.append("  Then an adapter beside them:")
+        indent = "    " if self.undone else "  "
+        lines += [indent + line for line in self.decision.reasons]
         if self.accepted and self.experts:
             bits = bound_bits(self.experts + 1, self.experts)
             lines.append(f"  beside what was there, the adapter can cost a text {bits:.2f} bits in all, and no more")
@@ -90,7 +120,7 @@ class Lesson:
     root: Path
     store: ModelStore
     settings: LearnSettings
-    sources: list[DataSource]
+    sources: list[str]
     corpus: Corpus
     model: LanguageModel
     tokenizer: Tokenizer
@@ -101,6 +131,7 @@ class Lesson:
     mode: Mode
     rate: float
     moving: Moving = field(init=False)
+    fisher: RunningFisher | None = None  # what the weights are needed for, where EWC is on
 
     @property
     def experts(self) -> list[str]:

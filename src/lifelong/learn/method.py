@@ -64,6 +64,11 @@ def check_teacher(settings: LearnSettings, mode: Mode, model: LanguageModel) -> 
         )
 
 
+def has_second_way(settings: LearnSettings, mode: Mode) -> bool:
+    """Return whether an adapter may be tried where the gate undoes all weights: only where the choice was left open."""
+    return mode == "full" and settings.mode == "auto" and not settings.accept and not settings.teacher_share
+
+
 def replay_share(settings: LearnSettings, mode: Mode, shift: float | None) -> float:
     """Return the share of rows that are old text.
 

@@ -1,13 +1,18 @@
 """One lesson: a domain's text taught to a model directory, measured against all it knew, and kept or undone.
 
 A lesson is ordinary training with three choices: which data (the new text mixed with replay), which weights (an adapter
-or all), and which pull (EWC).
+or all), and which pull (EWC). Where the choice of weights is left to it and the gate undoes all weights, an adapter is
+tried on the same text.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
+
+import torch
 
 from lifelong import progress
 from lifelong.device import pick_precision
@@ -21,8 +26,17 @@ from lifelong.learn.fisher import Estimator
 from lifelong.learn.gate import Change, Decision, change, decide
 from lifelong.learn.held import Holdings, hold, read_held, read_slices, scores, with_reading
 from lifelong.learn.known import leave_out_known
-from lifelong.learn.lesson import Lesson, LessonResult
-from lifelong.learn.method import adapters_of, check_teacher, choose_mode, learning_rate, replay_share, shift_of
+from lifelong.learn.lesson import Attempt, Lesson, LessonResult
+from lifelong.learn.method import (
+    Mode,
+    adapters_of,
+    check_teacher,
+    choose_mode,
+    has_second_way,
+    learning_rate,
+    replay_share,
+    shift_of,
+)
 from lifelong.learn.opening import opened, row_length
 from lifelong.learn.recovery import recorded
 from lifelong.learn.teaching import plan_lesson, teach_steps
@@ -32,7 +46,7 @@ from lifelong.model.base import LanguageModel
 from lifelong.model.directory import find_model, fingerprint, load_model, read_config
 from lifelong.model.store import ModelStore
 from lifelong.settings.learn import LearnSettings
-from lifelong.text.document import DataSource
+from lifelong.text.document import DataSource, Document
 from lifelong.text.memory import ReplayMemory, frozen
 from lifelong.tokens.loading import load_tokenizer
 from lifelong.train.folder import RunFolder
@@ -42,12 +56,16 @@ from lifelong.train.founding import CAPACITY, MEMORY
 _STEPS_BACK = (0.9, 0.8, 0.7, 0.6, 0.5, 0.4, 0.3)
 
 
-def learn(model: Path, sources: list[str], settings: LearnSettings, *, dry_run: bool = False) -> LessonResult | None:
+def learn(
+    model: Path, sources: list[str], settings: LearnSettings, *, texts: Sequence[Document] = (), dry_run: bool = False
+) -> LessonResult | None:
     """Teach a model directory one domain; commits the lesson, or undoes it, and records it either way.
 
     Args:
         model: a model directory.
         sources: ``PATH[:KIND][@WEIGHT]``, or a prepared directory.
+        texts: documents that are in memory, beside those of the sources; their ``source`` is the name that history and
+            memory give them.
         dry_run: say what would be done and how long it takes, change nothing, and return None.
 
     Raises:
@@ -58,9 +76,10 @@ def learn(model: Path, sources: list[str], settings: LearnSettings, *, dry_run: 
     root = find_model(Path(model))
     read_config(root).require_causal("be taught lessons yet")
     given = [DataSource.parse(item) for item in sources]
+    names = [*(str(source.path) for source in given), *dict.fromkeys(text.source for text in texts)]
     length = row_length(root, settings)
     settings = settings.model_copy(update={"sequence_length": length})
-    corpus = open_checked(given, settings.domain, load_tokenizer(root), length)
+    corpus = open_checked(given, settings.domain, load_tokenizer(root), length, texts=texts)
     for warning in corpus.report.get("warnings", []):
         progress.note(f"note: {warning}")
     with opened(root, settings, dry_run=dry_run) as place:
@@ -79,13 +98,13 @@ def learn(model: Path, sources: list[str], settings: LearnSettings, *, dry_run: 
         check_teacher(settings, mode, network)
         if mode == "adapter":
             check_rank(network, settings.lora_rank)
+        spare = _has_spare(network, state, settings, mode)
         run = RunFolder.create(place.runs, f"learn-{settings.domain}", settings)
         memory = ReplayMemory.load(root / MEMORY, settings.replay_buffer_size, settings.seed)
         bf16 = pick_precision(place.device, settings.precision) == "bf16"
         rate = learning_rate(settings, state)
-        lesson = Lesson(root, store, settings, given, corpus, network, tokenizer, base, memory, bf16, run, mode, rate)
-        with recorded(run, "learn", [str(model), *sources]):
-            return _give(lesson, known, dry_run=dry_run)
+        lesson = Lesson(root, store, settings, names, corpus, network, tokenizer, base, memory, bf16, run, mode, rate)
+        return _give(lesson, known, [str(model), *sources], spare=spare, dry_run=dry_run)
 
 
 def _check_weights(network: LanguageModel, store: ModelStore) -> str:
@@ -105,60 +124,110 @@ def _check_weights(network: LanguageModel, store: ModelStore) -> str:
     return mine
 
 
-def _give(lesson: Lesson, known: list[str], *, dry_run: bool) -> LessonResult | None:
-    """Measure, teach, measure again, decide, and commit."""
-    settings, state = lesson.settings, lesson.store.state()
-    domain = settings.domain
-    gate = _open(lesson, known, "gate")
-    read_held(lesson.model, gate, "Measuring the gate")
-    shift = _say_what_it_is(lesson, scores(gate))
-    test = {} if dry_run else _open(lesson, known, "test")
-    read_held(lesson.model, test, "Measuring before the lesson")
+def _has_spare(network: LanguageModel, state: dict[str, Any], settings: LearnSettings, mode: Mode) -> bool:
+    """Return whether an adapter is to be tried where the gate undoes all weights; says so beforehand."""
+    if not has_second_way(settings, mode):
+        return False
+    try:
+        check_name(state, settings)
+        check_rank(network, settings.lora_rank)
+    except LifelongError as error:
+        progress.note(f"note: should the gate undo that, no adapter is tried: {error.what}")
+        return False
+    progress.note("Should the gate undo that, an adapter is tried on the same text, for about as long again at most.")
+    return True
+
+
+def _give(lesson: Lesson, known: list[str], arguments: list[str], *, spare: bool, dry_run: bool) -> LessonResult | None:
+    """Measure, teach, measure again, decide, and commit; where ``spare``, try an adapter if all weights are undone."""
+    with recorded(lesson.run, "learn", arguments):
+        gate = _open(lesson, known, "gate")
+        read_held(lesson.model, gate, "Measuring the gate")
+        shift = _say_what_it_is(lesson, scores(gate))
+        test = {} if dry_run else _open(lesson, known, "test")
+        read_held(lesson.model, test, "Measuring before the lesson")
+        first = _attempt(lesson, gate, shift, dry_run=dry_run)
+        if first is None:
+            return None
+        if first.decision.accepted or not spare:
+            return _finish(lesson, first, None, test)
+        lesson.run.record(status="finished", accepted=False, **first.figures(lesson.root))
+    progress.note("The gate undid all weights: " + "; ".join(first.decision.reasons))
+    progress.note("Now an adapter on the same text.")
+    lesson.moving.put_back(lesson.model)
+    lesson.mode = "adapter"
+    settings = lesson.settings.model_copy(update={"mode": "adapter"})  # done again, it is this attempt alone
+    lesson.run = RunFolder.create(lesson.root, f"learn-{settings.domain}-adapter", settings)
+    with recorded(lesson.run, "learn", arguments):
+        second = _attempt(lesson, gate, shift)
+        assert second is not None
+        return _finish(lesson, second, first, test)
+
+
+def _attempt(lesson: Lesson, gate: Holdings, shift: float | None, *, dry_run: bool = False) -> Attempt | None:
+    """Teach the lesson in its mode, and let the gate decide; None after saying how long it takes, in a dry run."""
+    settings = lesson.settings
+    torch.manual_seed(settings.seed)  # whatever was done before
     moving = lesson.moving = prepare_weights(
-        lesson.model, lesson.mode, settings, lesson.root, state, lesson.base_fingerprint
+        lesson.model, lesson.mode, settings, lesson.root, lesson.store.state(), lesson.base_fingerprint
     )
     loader, plan = plan_lesson(lesson, replay_share(settings, lesson.mode, shift))
     if dry_run:
         return None
-    needs = Estimator(lesson.model, lesson.tokenizer, settings, lesson.run.path / "cache", lesson.sequence_length)
-    fisher = needs.before(lesson.root, lesson.memory, adapters_of(state))
+    state = lesson.store.state()
+    fisher = lesson.fisher = _estimator(lesson).before(lesson.root, lesson.memory, adapters_of(state))
     pull = plan.pull = None if fisher is None else fisher.pull(lesson.model, settings.ewc_lambda)
     moving.begin(lesson.model)
-    seconds = teach_steps(lesson, loader, plan, gate.get(domain))
+    seconds = teach_steps(lesson, loader, plan, gate.get(settings.domain))
     decision, changes = _decide(lesson, gate)
-    before, after = scores(test), scores(with_reading(lesson.model, test, lesson.expert, "Measuring after the lesson"))
-    matrix = extend_matrix(
-        state.get("matrix"),
-        {name: score.bits_per_byte for name, score in before.items()},
-        {name: score.bits_per_byte for name, score in after.items()},
-        domain,
-    )
-    result = LessonResult(
-        model=lesson.root,
+    return Attempt(
         run=lesson.run.path,
-        domain=domain,
-        session=next_session(lesson.store),
-        accepted=decision.accepted or settings.accept,
-        decision=decision,
-        matrix=matrix,
-        changes=changes,
         mode=lesson.mode,
+        decision=decision,
+        changes=changes,
         scale=moving.scale,
-        experts=len(lesson.experts) if moving.adapter else 0,
         replay_share=lesson.run.facts["replay_share"],
-        alone={name: {expert: s.bits_per_byte for expert, s in score.experts.items()} for name, score in after.items()},
         steps=plan.total_steps,
         tokens=sum(row["tokens"] for row in lesson.run.metrics()),
         seconds=seconds,
         predicted_damage=pull.predicted_damage().item() if pull else None,
     )
-    if fisher is not None and result.accepted and not moving.adapter:
+
+
+def _finish(lesson: Lesson, attempt: Attempt, undone: Attempt | None, test: Holdings) -> LessonResult:
+    """Measure what came of it on the test slices, commit it or undo it, and record it."""
+    settings, domain = lesson.settings, lesson.settings.domain
+    before, after = scores(test), scores(with_reading(lesson.model, test, lesson.expert, "Measuring after the lesson"))
+    matrix = extend_matrix(
+        lesson.store.state().get("matrix"),
+        {name: score.bits_per_byte for name, score in before.items()},
+        {name: score.bits_per_byte for name, score in after.items()},
+        domain,
+    )
+    result = LessonResult(
+        **vars(attempt),
+        model=lesson.root,
+        domain=domain,
+        session=next_session(lesson.store),
+        accepted=attempt.decision.accepted or settings.accept,
+        matrix=matrix,
+        experts=len(lesson.experts) if lesson.moving.adapter else 0,
+        alone={name: {expert: s.bits_per_byte for expert, s in score.experts.items()} for name, score in after.items()},
+        undone=undone,
+    )
+    if lesson.fisher is not None and result.accepted and not lesson.moving.adapter:
         taught = ReplayMemory(CAPACITY, settings.seed)
         taught.add(lesson.corpus.train, domain)
-        fisher = needs.after(fisher, taught)
-    commit_lesson(lesson, result, fisher)
+        lesson.fisher = _estimator(lesson).after(lesson.fisher, taught)
+    commit_lesson(lesson, result)
     lesson.run.record(status="finished", **result.to_dict())
     return result
+
+
+def _estimator(lesson: Lesson) -> Estimator:
+    """Return what tells which weights the model needs for what it knows, as they are now."""
+    place = lesson.run.path / "cache"
+    return Estimator(lesson.model, lesson.tokenizer, lesson.settings, place, lesson.sequence_length)
 
 
 def _open(lesson: Lesson, known: list[str], split: str) -> Holdings:
@@ -213,6 +282,7 @@ def _decide(lesson: Lesson, gate: Holdings) -> tuple[Decision, dict[str, Change]
             first = middle + 1
     if best is None:
         moving.step_back(lesson.model, 1.0)
+        whole[0].reasons.append("no part of its way would have passed either")
         return whole
     scale, (decision, changes) = best
     moving.step_back(lesson.model, scale)

@@ -41,6 +41,12 @@ class Moving:
         if self.adapter is None:
             self._start = {name: parameter.detach().clone() for name, parameter in model.named_parameters()}
 
+    def put_back(self, model: LanguageModel) -> None:
+        """Put all weights where they began, to the bit."""
+        with torch.no_grad():
+            for name, parameter in model.named_parameters():
+                parameter.copy_(self._start[name])
+
     def step_back(self, model: LanguageModel, scale: float) -> None:
         """Put the weights at a share of the way that the lesson took them.
 

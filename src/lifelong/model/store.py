@@ -4,6 +4,8 @@ A *generation* is a list of files and their SHA-256; the contents lie once each 
 names the generation in force. Committing writes objects, then the generation, then replaces ``HEAD``: a reader sees the
 old state or the new one, never a mixture. The files at the root mirror ``HEAD`` (hard links where the file system has
 them), each replaced by rename; an interrupted mirror is finished by the next open.
+
+A generation that purges takes the files of all before it away for good: of those only their numbers and parents stay.
 """
 
 from __future__ import annotations
@@ -23,6 +25,7 @@ from lifelong.files import (
     fsync_directory,
     link_file,
     read_json,
+    remove_file,
     sha256_file,
     sweep_temporaries,
     write_json,
@@ -32,6 +35,7 @@ from lifelong.files import (
 
 HOME = "lifelong"
 STATE, HISTORY = f"{HOME}/state.json", f"{HOME}/history.jsonl"
+_PURGES, _PURGED = "purges", "purged"  # in a generation's record: it takes those before it away; it was taken away
 
 
 class ModelStore:
@@ -67,12 +71,27 @@ class ModelStore:
         return int(text)
 
     def files(self, generation: int | None = None) -> dict[str, dict[str, Any]]:
-        """Return the files of a generation (default: the one in force): path → ``{"sha256", "bytes"}``."""
+        """Return the files of a generation (default: the one in force): path → ``{"sha256", "bytes"}``.
+
+        Raises:
+            LifelongError: they were purged.
+        """
         number = self.head() if generation is None else generation
         if number == 0:
             return {}
-        files: dict[str, dict[str, Any]] = read_json(self._record(number))["files"]
+        record = read_json(self._record(number))
+        if _PURGED in record:
+            raise LifelongError(
+                f"state {number} was purged when a source was forgotten: it cannot be brought back",
+                where=str(self.root),
+                fix="See `lifelong history`.",
+            )
+        files: dict[str, dict[str, Any]] = record["files"]
         return files
+
+    def parent(self, generation: int) -> int:
+        """Return the generation that one was made from, 0 for none."""
+        return int(read_json(self._record(generation))["parent"])
 
     def state(self) -> dict[str, Any]:
         """Return ``lifelong/state.json`` of the generation in force; an empty dictionary where there is none."""
@@ -103,7 +122,13 @@ class ModelStore:
             shutil.rmtree(place, ignore_errors=True)
 
     def commit(
-        self, staged: Path | None, event: dict[str, Any], *, base: int | None = None, remove: Iterable[str] = ()
+        self,
+        staged: Path | None,
+        event: dict[str, Any],
+        *,
+        base: int | None = None,
+        remove: Iterable[str] = (),
+        purge: bool = False,
     ) -> int:
         """Make the next generation: the files of ``base`` (default: ``HEAD``), less ``remove``, plus the staged ones.
 
@@ -112,20 +137,30 @@ class ModelStore:
             event: the line to add to the history.
             base: the generation to start from; rolling back is committing on an older one.
             remove: paths to leave out; a path ending in ``/`` leaves out all below it.
+            purge: once it is in force, the next `sweep` takes all earlier generations away for good.
 
         Returns:
             the new generation's number.
 
         Raises:
-            LifelongError: another process is writing, or the disk refused; the old generation stays in force.
+            LifelongError: another process is writing, the disk refused, or ``base`` was purged; the old generation
+                stays in force.
         """
         try:
             with writer_lock(self.home):
-                return self._commit(staged, event, base, tuple(remove))
+                return self._commit(staged, event, base, tuple(remove), purge=purge)
         except OSError as error:
             raise disk_error(error, self.root) from error
 
-    def _commit(self, staged: Path | None, event: dict[str, Any], base: int | None, remove: tuple[str, ...]) -> int:
+    def _commit(
+        self,
+        staged: Path | None,
+        event: dict[str, Any],
+        base: int | None,
+        remove: tuple[str, ...],
+        *,
+        purge: bool = False,
+    ) -> int:
         number = max((int(p.stem) for p in (self.home / "generations").glob("*.json")), default=0) + 1
         files = self.files(base)
         if not self.exists() and staged is not None:
@@ -139,7 +174,8 @@ class ModelStore:
         history = self.home / ".history.tmp"
         write_text(history, lines + json.dumps(event, ensure_ascii=False) + "\n")
         files[HISTORY] = self._store(history)
-        write_json(self._record(number), {"generation": number, "parent": base or self.head(), "files": files})
+        record = {"generation": number, "parent": base or self.head(), "files": files}
+        write_json(self._record(number), {**record, _PURGES: True} if purge else record)
         write_text(self.home / "HEAD", f"{number}\n")
         self._mirror()
         return number
@@ -152,17 +188,36 @@ class ModelStore:
             self._commit(nothing, {"event": "adopted"}, None, ())
         return True
 
-    def sweep(self) -> None:
-        """Remove what a killed process had begun to write. Only for who holds the directory's lock."""
+    def sweep(self) -> int:
+        """Remove what a killed process had begun to write, and what the generation in force purges.
+
+        Only for who holds the directory's lock.
+
+        Returns:
+            the bytes of stored contents that this freed.
+        """
         for path in self.home.glob(".staging-*"):
             shutil.rmtree(path, ignore_errors=True)
         for folder in (self.home, self.home / "generations"):
             sweep_temporaries(folder)
+        self._empty_purged()
         records = [read_json(path) for path in (self.home / "generations").glob("*.json")]
         known = {facts["sha256"] for record in records for facts in record["files"].values()}
-        for path in (self.home / "objects").glob("*/*"):
-            if path.name not in known:
-                path.unlink()
+        loose = [path for path in (self.home / "objects").glob("*/*") if path.name not in known]
+        return sum(remove_file(path) for path in loose)
+
+    def _empty_purged(self) -> None:
+        """Empty the records of all generations before the last one in force's line that purges.
+
+        Their numbers and parents stay: they say which sessions are part of the state in force. A generation that was
+        never switched to is not in that line, and purges nothing.
+        """
+        number = self.head()
+        while number and not read_json(self._record(number)).get(_PURGES):
+            number = self.parent(number)
+        for path in (self.home / "generations").glob("*.json"):
+            if int(path.stem) < number and _PURGED not in (record := read_json(path)):
+                write_json(path, {**record, "files": {}, _PURGED: True})
 
     def _adopt(self) -> dict[str, dict[str, Any]]:
         """Take a stock directory's own files into the first generation."""

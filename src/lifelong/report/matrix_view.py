@@ -85,7 +85,8 @@ def _table(title: str, matrix: Matrix) -> str:
         rows.append(f'<tr><th scope="row">{name}</th>{cells}</tr>')
     caption = f"<caption>{esc(title)}</caption>" if title else ""
     table = f'<table class="matrix">{caption}<thead><tr><td></td>{head}</tr></thead>'
-    return f'<div class="scroll">{table}<tbody>{"".join(rows)}</tbody></table>{_numbers(matrix)}</div>'
+    notes = "".join(f'<p class="note">Note on {esc(name)}: {esc(note)}.</p>' for name, note in matrix.notes.items())
+    return f'<div class="scroll">{table}<tbody>{"".join(rows)}</tbody></table>{_numbers(matrix)}{notes}</div>'
 
 
 def _cell(matrix: Matrix, i: int, j: int) -> str:

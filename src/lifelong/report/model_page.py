@@ -67,6 +67,8 @@ def _history(place: Path) -> list[str]:
         kind, domain = event["event"], event.get("domain") or ""
         word = {True: "kept", False: "undone"}.get(event.get("accepted"), "")  # type: ignore[arg-type]
         parts = [f"{event['generation']}: {kind}", domain, word, "; ".join(event.get("reasons", []))]
+        if "undone" in event:
+            parts.append("all weights were undone before: " + "; ".join(event["undone"]["reasons"]))
         lines.append(", ".join(part for part in parts if part))
     return lines
 

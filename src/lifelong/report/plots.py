@@ -94,7 +94,7 @@ def matrix_picture(
     """Write a PNG of a matrix as a heat map: bits per byte, and the change, which gives the colour.
 
     ``beside`` is drawn as a second panel to compare with; ``labels`` name the two panels. A ring marks the domain that
-    a session taught.
+    a session taught. A joint model is one more row, without a change.
 
     Raises:
         LifelongError: the matrix is empty, or the disk refused the write.
@@ -102,7 +102,7 @@ def matrix_picture(
     if not matrix.sessions or not matrix.domains:
         raise LifelongError("the matrix is empty: there is nothing to draw")
     panels = [matrix] if beside is None else [matrix, beside]
-    columns, rows = max(len(one.domains) for one in panels), max(len(one.sessions) for one in panels)
+    columns, rows = max(len(one.domains) for one in panels), max(len(_rows(one)) for one in panels)
     width = len(panels) * (1.25 * columns + 0.5) + 0.9
     with matplotlib.rc_context(STYLE):
         figure = Figure(figsize=(max(width, 4.2), 0.82 * rows + 1.75), layout="constrained")
@@ -126,16 +126,25 @@ def matrix_picture(
         save(figure, out)
 
 
+def _rows(matrix: Matrix) -> list[tuple[str, list[float | None]]]:
+    """Return the names of all rows, the joint model's last, and their cells."""
+    names = [name if i == 0 else f"after {name}" for i, name in enumerate(matrix.sessions)]
+    rows = list(zip(names, matrix.bpb, strict=True))
+    return rows if matrix.joint is None else [*rows, ("joint model", matrix.joint)]
+
+
 def _panel(axis: Axes, matrix: Matrix, label: str, *, rows_labelled: bool) -> None:
-    for i in range(len(matrix.sessions)):
+    rows = _rows(matrix)
+    for i, (_, cells) in enumerate(rows):
+        session = i < len(matrix.sessions)
         for j, domain in enumerate(matrix.domains):
-            value, change = matrix.bpb[i][j], matrix.change(i, j)
+            value, change = cells[j], matrix.change(i, j) if session else None
             strength = (
                 0.0 if change is None or abs(change) <= NOTICEABLE else min(1.0, 0.1 + abs(change) / _FULL_COLOUR)
             )
             full = to_rgb(_WORSE if (change or 0) > 0 else _BETTER)
             face = tuple(0.955 + (part - 0.955) * strength * 0.8 for part in full)
-            taught = i > 0 and matrix.sessions[i] == domain
+            taught = session and i > 0 and matrix.sessions[i] == domain
             axis.add_patch(
                 FancyBboxPatch(
                     (j - 0.44, i - 0.42),
@@ -160,11 +169,10 @@ def _panel(axis: Axes, matrix: Matrix, label: str, *, rows_labelled: bool) -> No
             if change is not None:
                 note = f"{100 * change:+.1f}%".replace("-", "−")
                 axis.text(j, i + 0.2, note, ha="center", va="center", fontsize=10)
-    axis.set(xlim=(-0.5, len(matrix.domains) - 0.5), ylim=(len(matrix.sessions) - 0.5, -0.5))
+    axis.set(xlim=(-0.5, len(matrix.domains) - 0.5), ylim=(len(rows) - 0.5, -0.5))
     axis.xaxis.tick_top()
     axis.set_xticks(range(len(matrix.domains)), matrix.domains)
-    names = [name if i == 0 else f"after {name}" for i, name in enumerate(matrix.sessions)]
-    axis.set_yticks(range(len(matrix.sessions)), names if rows_labelled else [""] * len(names))
+    axis.set_yticks(range(len(rows)), [name if rows_labelled else "" for name, _ in rows])
     axis.tick_params(length=0, labelsize=11)
     for spine in axis.spines.values():
         spine.set_visible(False)

@@ -26,7 +26,8 @@ class LearnSettings(SessionSettings):
     mode: Literal["auto", "adapter", "full"] = Field(
         default="auto",
         description="adapter: new low-rank weights beside the others; full: all weights; auto: all weights of a model "
-        "that was trained here and has no adapters, unless one is named; else an adapter.",
+        "that was trained here and has no adapters, unless one is named, and an adapter where these are undone; else "
+        "an adapter.",
     )
     lora_rank: int = Field(default=8, gt=0, description="Rank of the adapter.")
     lora_alpha: float = Field(default=16.0, gt=0, description="Scale of the adapter is alpha / rank.")

@@ -76,6 +76,7 @@ def load_prepared(path: str | Path, domain: str = "") -> Corpus:
 def open_corpus(sources: Sequence[Source] | Source, **options: Any) -> Corpus:
     """Return the corpus of a prepared directory as it is, or build one from raw sources."""
     given = as_sources(sources)
-    if len(given) == 1 and given[0].weight == 1.0 and is_prepared(path := Path(given[0].path).expanduser()):
+    alone = len(given) == 1 and given[0].weight == 1.0 and not options.get("texts")
+    if alone and is_prepared(path := Path(given[0].path).expanduser()):
         return load_prepared(path, options.get("domain", ""))
     return build_corpus(given, **options)

@@ -47,6 +47,17 @@ class NearDuplicates:
         if digest is None:
             return None
         buckets = _bucket_ids(digest)
+        found = self._nearest(digest, buckets)
+        if found is None:
+            self._add(digest, buckets, key)
+        return found
+
+    def find(self, text: str) -> str | None:
+        """Return the key of a remembered near duplicate, or None; nothing is remembered."""
+        digest = _digest(text)
+        return None if digest is None else self._nearest(digest, _bucket_ids(digest))
+
+    def _nearest(self, digest: npt.NDArray[np.uint32], buckets: list[int]) -> str | None:
         candidates = set()
         for bucket in buckets:
             held = self._buckets.get(bucket)
@@ -58,7 +69,6 @@ class NearDuplicates:
             best = int(alike.argmax())
             if alike[best] >= self.threshold * _VALUES:
                 return self.keys[found[best]]
-        self._add(digest, buckets, key)
         return None
 
     def _add(self, digest: npt.NDArray[np.uint32], buckets: list[int], key: str) -> None:

@@ -101,8 +101,13 @@ def frozen(documents: Sequence[Document], *, seed: int = 0, max_bytes: int = SLI
 def write_slice(documents: Sequence[Document], path: Path, *, seed: int = 0, max_bytes: int = SLICE_BYTES) -> int:
     """Freeze documents as JSON lines, in an order by hash, up to ``max_bytes``; returns how many were left out."""
     kept = frozen(documents, seed=seed, max_bytes=max_bytes)
-    write_text(path, "".join(json.dumps(document.row(), ensure_ascii=False) + "\n" for document in kept))
+    write_documents(kept, path)
     return len(documents) - len(kept)
+
+
+def write_documents(documents: Iterable[Document], path: Path) -> None:
+    """Write documents as JSON lines, in their order; `read_slice` reads them."""
+    write_text(path, "".join(json.dumps(document.row(), ensure_ascii=False) + "\n" for document in documents))
 
 
 def read_slice(path: Path) -> list[Document]:

@@ -54,6 +54,7 @@ def stream_splits(
     split_by: str = "path",
     min_chars: int = 20,
     near_duplicates: float | None = SIMILAR,
+    texts: Sequence[Document] = (),
     report: dict[str, Any] | None = None,
     progress: Progress | None = None,
     on_problem: OnProblem | None = None,
@@ -76,6 +77,7 @@ def stream_splits(
         min_chars: shorter documents are dropped (a chat counts all its messages).
         near_duplicates: the similarity from which on a document counts as a copy of an earlier one; None: only equal
             ones do.
+        texts: documents that are in memory, beside those of the sources.
         report: filled with the counts while the stream runs; complete when it has ended.
         progress: called with (files done, files in all).
         on_problem: called with what cannot be read, instead of raising it; the row is dropped, and counted.
@@ -86,7 +88,7 @@ def stream_splits(
     """
     check_split(fractions, split_by)
     given = as_sources(sources)
-    if not given:
+    if not given and not texts:
         raise LifelongError("no source of text was given", fix="Name at least one file or folder.")
     stream = _Stream(domain, min_chars, near_duplicates, split_by, report if report is not None else {})
     stream.on_problem, stream.on_document = on_problem, on_document
@@ -106,7 +108,12 @@ def stream_splits(
     # Test before gate before train: of two copies, the one that must stay unseen is kept.
     files.sort(key=lambda item: -SPLITS.index(named.get(item[0].path, SPLITS)[0]))
 
+    own = {text.source: DataSource(text.source) for text in texts}
+    entries = {name: stream.entry(source, Listing(source)) for name, source in own.items()}
+
     def documents() -> Iterator[Document]:
+        for text in texts:
+            yield from stream.accept(text, entries[text.source])
         for done, (file, entry) in enumerate(files, start=1):
             for document in read_file(file, stream.problems(entry)):
                 yield from stream.accept(document, entry)
