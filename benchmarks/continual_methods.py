@@ -115,6 +115,7 @@ def routed(bench: Bench) -> dict[str, Any]:
         "bound_bits": math.log2(1 + len(sizes)),
         "adapter_bytes": max(sizes),
         "memory_bytes": (place / "lifelong/memory/examples.jsonl").stat().st_size,
+        "fisher_bytes": (place / "lifelong/fisher.safetensors").stat().st_size,
     }
 
 
