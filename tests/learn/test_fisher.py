@@ -17,8 +17,9 @@ from lifelong.cli.app import main
 from lifelong.errors import LifelongError
 from lifelong.learn.consolidation import consolidate
 from lifelong.learn.distil import Distillation
-from lifelong.learn.domains import forget, list_domains
+from lifelong.learn.domains import list_domains
 from lifelong.learn.fisher import RunningFisher, guarded_domains, read_fisher
+from lifelong.learn.forgetting import forget
 from lifelong.learn.ledger import rollback
 from lifelong.learn.session import LessonResult, learn
 from lifelong.model.adapters import adapted_layers

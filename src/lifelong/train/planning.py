@@ -21,7 +21,9 @@ from lifelong.train.optim import warmup_steps
 # Compiling the blocks costs 10 to 30 s on two cores and gains 5 to 10% (benchmarks/training_speed.py).
 COMPILE_PAYS_SECONDS = 600.0
 _PROBE_STEPS, _PROBE_SECONDS = 6, 4.0
-_MEASURES, _MEASURING = 10, 0.02
+# Measures of a run, the share of its time that they take, and the seconds that a short run may spend all the same, as
+# long as they are a tenth of it.
+_MEASURES, _MEASURING, _SHORT_SECONDS, _SHORT_MEASURING = 10, 0.02, 5.0, 0.1
 _MOVED = 1e-4  # share of its size that a weight can move by in a run that teaches something
 
 
@@ -64,9 +66,10 @@ def steps_in(minutes: float, step_seconds: float, overhead_seconds: float = 0.0)
 def measures_in(run_seconds: float, measure_seconds: float) -> int:
     """Return how often held-out text is measured during a run: ten times at most, and in 2% of its time at most.
 
-    The measure at the end comes on top.
+    A short run may spend five seconds, or a tenth of its time if that is less. The measure at the end comes on top.
     """
-    return min(_MEASURES, int(_MEASURING * run_seconds / measure_seconds)) if measure_seconds else _MEASURES
+    spent = max(_MEASURING * run_seconds, min(_SHORT_SECONDS, _SHORT_MEASURING * run_seconds))
+    return min(_MEASURES, int(spent / measure_seconds)) if measure_seconds else _MEASURES
 
 
 def measure_every(settings: TrainSettings, steps: int, measures: int) -> int:
