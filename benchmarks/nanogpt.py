@@ -52,7 +52,10 @@ def nanogpt_optimizer(model: Any, rate: float = 1e-3) -> Any:
 
 
 class NanoGPT(nn.Module):
-    """nanoGPT's model behind the two names that `score` and `train_steps` use of ours."""
+    """nanoGPT's model behind the names that `score` and `train_steps` use of ours."""
+
+    experts = None
+    device = torch.device("cpu")
 
     def __init__(self, gpt: Any, config: Any) -> None:
         super().__init__()
@@ -60,15 +63,21 @@ class NanoGPT(nn.Module):
         self.model = nn.Module()
         self.model.embed_tokens = gpt.transformer.wte
 
-    def loss_sum(self, input_ids: Tensor, labels: Tensor, *, segment_ids: Tensor | None = None) -> Tensor:
+    def loss_sum(
+        self, input_ids: Tensor, labels: Tensor, *, segment_ids: Tensor | None = None, weights: Tensor | None = None
+    ) -> Tensor:
         """Return its own loss (a mean; it ignores -1) times the labels, as the loop divides by their number."""
+        assert segment_ids is None and weights is None
         targets = labels.masked_fill(labels == -100, -1)
         mean: Tensor = self.gpt(input_ids, targets)[1]
         return mean * (targets != -1).sum()
 
     @torch.no_grad()
-    def token_losses(self, input_ids: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
+    def token_losses(
+        self, input_ids: Tensor, labels: Tensor, *, segment_ids: Tensor | None = None
+    ) -> tuple[Tensor, Tensor]:
         """Return each token's cross-entropy in nats (0 where the label is -100), and whether it was the likeliest."""
+        assert segment_ids is None
         logits = self.gpt(input_ids, labels.clamp(min=0))[0]
         losses = nn.functional.cross_entropy(logits.flatten(0, 1), labels.flatten(), reduction="none")
         return losses.view_as(labels), (logits.argmax(-1) == labels) & (labels != -100)

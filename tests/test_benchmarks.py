@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import json
 import os
 import subprocess
@@ -119,3 +120,15 @@ def test_fewer_experts_keep_fewer_keys_and_values(tmp_path: Path) -> None:
     runs = run("top_experts", tmp_path, *size)["runs"]
     assert [item["experts"] for item in runs] == [4, 3, 2, 1]
     assert [item["cache_bytes"] * 4 / runs[0]["cache_bytes"] for item in runs] == [4, 3, 2, 1]
+
+
+def test_nanogpts_face_takes_what_the_loop_and_the_score_give(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(str(FOLDER))
+    from nanogpt import NanoGPT
+
+    from lifelong.model.base import LanguageModel
+
+    for name in ("loss_sum", "token_losses"):
+        wanted, given = (inspect.signature(getattr(owner, name)).parameters for owner in (LanguageModel, NanoGPT))
+        assert list(wanted) == list(given)
+    assert {"device", "experts"} <= vars(NanoGPT).keys()
