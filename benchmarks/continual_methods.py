@@ -99,20 +99,15 @@ def routed(bench: Bench) -> dict[str, Any]:
     """An adapter for each domain beside the frozen base; the text itself says which answers."""
     found = bench.lessons("routed", mode="adapter", accept=True)
     place = bench.work / "routed"
-    held = bench.held(place)
-    excess = []
-    for item in held.values():
-        together = [tally.nats for tally in item.panel.tallies()]
-        alone = [[tally.nats for tally in item.panel.tallies([name])] for name in item.panel.readings]
-        excess += [(now - min(each)) / math.log(2) for now, *each in zip(together, *alone, strict=True)]
-    every = scores(held)
+    every = scores(bench.held(place))
+    worst = [score.excess.worst for score in every.values() if score.excess is not None]
     adapters = place / "lifelong" / "adapters"
     sizes = [sum(f.stat().st_size for f in folder.rglob("*") if f.is_file()) for folder in adapters.iterdir()]
     return found | {
         # The base's expert is called as its domain is, and an adapter as the domain that it was taught.
-        "oracle": {domain: every[domain].experts[domain].bits_per_byte for domain in held},
-        "worst_excess_bits": max(excess),
-        "bound_bits": math.log2(1 + len(sizes)),
+        "oracle": {domain: score.experts[domain].bits_per_byte for domain, score in every.items()},
+        "worst_excess_bits": max(bits for bits, _ in worst),
+        "bound_bits": max(bound for _, bound in worst),
         "adapter_bytes": max(sizes),
         "memory_bytes": (place / "lifelong/memory/examples.jsonl").stat().st_size,
         "fisher_bytes": (place / "lifelong/fisher.safetensors").stat().st_size,

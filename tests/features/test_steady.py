@@ -13,6 +13,7 @@ import signal
 import sqlite3
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -120,22 +121,19 @@ HOW: dict[str, list[str]] = {
 }
 
 
-def check_exact(
-    place: Path,
-    tmp_path: Path,
-    interrupted_at: Any,
-    kind: str,
-    how: list[str],
-    stop: int,
-) -> None:
-    base = [str(place / word) if (place / word).exists() else word for word in KINDS[kind]]
-    more = [*base, "--steps", 8, *(word for name in how for word in HOW[name])]
-    assert main(arguments(place, tmp_path / "whole", *more)) == 0
-    with interrupted_at(stop):
-        assert main(arguments(place, tmp_path / "cut", *more)) == 130
-    assert main(["resume", str(tmp_path / "cut")]) == 0
-    assert weights(tmp_path / "whole") == weights(tmp_path / "cut")
-    assert same_rows(tmp_path / "whole", tmp_path / "cut")
+@pytest.fixture
+def check_exact(place: Path, tmp_path: Path, interrupted_at: Any) -> Callable[[str, list[str], int], None]:
+    def check(kind: str, how: list[str], stop: int) -> None:
+        base = [str(place / word) if (place / word).exists() else word for word in KINDS[kind]]
+        more = [*base, "--steps", 8, *(word for name in how for word in HOW[name])]
+        assert main(arguments(place, tmp_path / "whole", *more)) == 0
+        with interrupted_at(stop):
+            assert main(arguments(place, tmp_path / "cut", *more)) == 130
+        assert main(["resume", str(tmp_path / "cut")]) == 0
+        assert weights(tmp_path / "whole") == weights(tmp_path / "cut")
+        assert same_rows(tmp_path / "whole", tmp_path / "cut")
+
+    return check
 
 
 @pytest.mark.parametrize(
@@ -147,14 +145,9 @@ def check_exact(
     ],
 )
 def test_f33_a_run_interrupted_anywhere_ends_in_the_weights_of_the_uninterrupted_one(
-    place: Path,
-    tmp_path: Path,
-    interrupted_at: Any,
-    kind: str,
-    how: list[str],
-    stop: int,
+    check_exact: Callable[[str, list[str], int], None], kind: str, how: list[str], stop: int
 ) -> None:
-    check_exact(place, tmp_path, interrupted_at, kind, how, stop)
+    check_exact(kind, how, stop)
 
 
 @pytest.mark.slow
@@ -166,14 +159,9 @@ def test_f33_a_run_interrupted_anywhere_ends_in_the_weights_of_the_uninterrupted
 )
 @pytest.mark.parametrize("kind", list(KINDS))
 def test_exact_resume_of_every_kind_at_every_step(
-    place: Path,
-    tmp_path: Path,
-    interrupted_at: Any,
-    kind: str,
-    how: list[str],
-    stop: int,
+    check_exact: Callable[[str, list[str], int], None], kind: str, how: list[str], stop: int
 ) -> None:
-    check_exact(place, tmp_path, interrupted_at, kind, how, stop)
+    check_exact(kind, how, stop)
 
 
 def test_f33_a_run_with_replay_is_resumed_exactly_at_the_end_of_an_epoch(

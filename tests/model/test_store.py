@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -32,6 +34,18 @@ def commit(root: Path, files: dict[str, str], event: str = "e", remove: tuple[st
         return store.commit(staged, {"event": event}, remove=remove)
 
 
+@contextmanager
+def killed_before_the_switch(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    def killed(path: Path, text: str) -> None:
+        if path.name == "HEAD":
+            raise KeyboardInterrupt
+        path.write_text(text)
+
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr("lifelong.model.store.write_text", killed)
+        yield
+
+
 def test_commits_add_replace_and_remove_files(tmp_path: Path) -> None:
     assert commit(tmp_path, {"a": "1", "lifelong/adapters/x/w": "w"}) == 1
     assert commit(tmp_path, {"a": "2", "b": "b"}, remove=("lifelong/adapters/",)) == 2
@@ -57,15 +71,8 @@ def test_a_commit_killed_before_the_switch_leaves_the_old_state(
     commit(tmp_path, {"a": "1"})
     before = snapshot(tmp_path)
 
-    def killed(path: Path, text: str) -> None:
-        if path.name == "HEAD":
-            raise KeyboardInterrupt
-        path.write_text(text)
-
-    monkeypatch.setattr("lifelong.model.store.write_text", killed)
-    with pytest.raises(KeyboardInterrupt):
+    with killed_before_the_switch(monkeypatch):
         commit(tmp_path, {"a": "2"})
-    monkeypatch.undo()
     assert ModelStore.open(tmp_path).head() == 1
     assert snapshot(tmp_path) == before
     assert commit(tmp_path, {"a": "3"}) > 1 and (tmp_path / "a").read_text() == "3"
@@ -135,15 +142,8 @@ def test_a_purge_killed_before_the_switch_takes_nothing_away(tmp_path: Path, mon
     commit(tmp_path, {"a": "1"})
     commit(tmp_path, {"a": "2"})
 
-    def killed(path: Path, text: str) -> None:
-        if path.name == "HEAD":
-            raise KeyboardInterrupt
-        path.write_text(text)
-
-    monkeypatch.setattr("lifelong.model.store.write_text", killed)
-    with pytest.raises(KeyboardInterrupt):
+    with killed_before_the_switch(monkeypatch):
         ModelStore.open(tmp_path).commit(None, {"event": "forgot"}, purge=True)
-    monkeypatch.undo()
     commit(tmp_path, {"a": "3"})
     store = ModelStore.open(tmp_path)
     store.sweep()
