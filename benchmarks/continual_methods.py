@@ -125,9 +125,9 @@ def isolated(bench: Bench) -> dict[str, Any]:
 
 
 def consolidated(bench: Bench) -> dict[str, Any]:
-    """The routed model's adapters, folded into its weights by the replay memory alone; costs are without `routed`'s."""
+    """The routed model's adapters, folded into its weights by one pass over the replay memory; costs beside `routed`'s."""
     place = bench.copy("consolidated", _routed(bench))
-    settings = {"epochs": bench.options.epochs, "batch_size": ROWS, "sequence_length": LENGTH, "accept": True}
+    settings = {"batch_size": ROWS, "sequence_length": LENGTH, "accept": True}
     settings |= {"max_bytes": bench.options.max_bytes, "seed": bench.seed}
     result = consolidate(place, ConsolidateSettings.build(settings))
     assert result is not None

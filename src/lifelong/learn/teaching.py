@@ -123,8 +123,7 @@ def _objective(lesson: Lesson, fresh: int, replayed: int) -> Objective:
     if not (share and replayed):
         return labelled_tokens
     teacher = copy.deepcopy(lesson.model).requires_grad_(False).eval()
-    experts: list[str | None] = [*[None] * fresh, *[BASE] * replayed]
-    return Distillation(teacher, experts, share)
+    return Distillation(teacher, [*[(BASE, 0.0)] * fresh, *[(BASE, share)] * replayed])
 
 
 def steps_wanted(settings: SessionSettings, step_seconds: float, steps_per_epoch: float) -> int:
