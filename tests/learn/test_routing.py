@@ -22,6 +22,7 @@ from lifelong.evaluate.routing import Panel, bound_bits, fixed_share_bits, mixtu
 from lifelong.evaluate.windows import Scored
 from lifelong.generate.engine import generate
 from lifelong.generate.reading import Reader
+from lifelong.model.decoding import StaticDecoder
 from lifelong.learn.held import read_slices
 from lifelong.model.adapters import merge_adapter
 from lifelong.model.directory import load_model
@@ -126,22 +127,24 @@ def test_experts_that_are_dropped_are_computed_no_more_and_the_others_go_on_as_t
 ) -> None:
     model, tokenizer = load_model(taught)
     ids = [tokenizer.eos_id, *tokenizer.encode("Line 7: the sea is")]
-    texts, following = torch.tensor([ids, ids]), torch.tensor([[70], [80]])
+    texts, following = [ids, [*ids, 60]], [70, 80]
     computed: list[int] = []
     layer = next(module for name, module in model.named_modules() if name.endswith("layers.0.mlp"))
     hook = layer.register_forward_pre_hook(lambda _, inputs: computed.append(len(inputs[0])))
     with torch.inference_mode(), Reader(model, 2, 40, top_experts=top) as reader:
-        reader.read(texts)
+        reader.begin(texts)
         kept = list(reader.weights(0))
-        found = reader.read(following).log_softmax(-1)
+        found = reader.go_on(following).log_softmax(-1)
         assert sum(reader.weights(1).values()) == pytest.approx(1)
-        assert all(len(part) == 2 * top for part in reader._cache.keys + reader._cache.values)
+        assert isinstance(reader._decoder, StaticDecoder)
+        assert all(len(part) == top for part in reader._decoder.keys + reader._decoder.values)
     hook.remove()
-    assert computed == [6, 6, 2 * top]  # the prompt, and its losses, by 3 experts; then only those that are kept
+    # The prompts, and the losses of each, by 3 experts; then only those that are kept.
+    assert computed == [6, 3, 3, 2 * top]
     assert "sea" in kept and len(kept) == top
     with torch.inference_mode(), Reader(model, 2, 40) as everyone:
-        everyone.read(texts)
-        everyone.read(following)
+        everyone.begin(texts)
+        everyone.go_on(following)
         assert everyone._last is not None
         numbers = [["base", "code", "sea"].index(name) for name in kept]
         weights = everyone._evidence[numbers].log_softmax(0).unsqueeze(-1)
