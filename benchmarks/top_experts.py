@@ -19,8 +19,8 @@ from common import machine, print_table, write_json
 from lifelong.generate.inference import inference
 from lifelong.generate.reading import Reader
 from lifelong.model.adapters import AdapterConfig, adapted_layers, attach_adapter
-from lifelong.model.experts import add_expert
 from lifelong.model.decoding import StaticDecoder
+from lifelong.model.experts import add_expert
 from lifelong.model.transformer import Transformer
 from lifelong.settings.presets import load_preset
 

@@ -22,9 +22,9 @@ from lifelong.evaluate.routing import Panel, bound_bits, fixed_share_bits, mixtu
 from lifelong.evaluate.windows import Scored
 from lifelong.generate.engine import generate
 from lifelong.generate.reading import Reader
-from lifelong.model.decoding import StaticDecoder
 from lifelong.learn.held import read_slices
 from lifelong.model.adapters import merge_adapter
+from lifelong.model.decoding import StaticDecoder
 from lifelong.model.directory import load_model
 from lifelong.model.experts import all_experts
 from lifelong.text.document import Document
@@ -74,10 +74,10 @@ def test_what_is_generated_is_what_is_measured(taught: Path, share: float) -> No
     again = [tokenizer.eos_id, *tokenizer.encode(few.text)]
     total = nats(replace(code, text=tokenizer.decode(again[1:10])))
     with torch.inference_mode(), Reader(model, 1, len(again), fixed_share=share) as reader:
-        scores = reader.read(torch.tensor([again[:10]]))
+        scores = reader.begin([again[:10]])
         for token in again[10:]:
             total -= float(scores.log_softmax(-1)[0, token])
-            scores = reader.read(torch.tensor([[token]]))
+            scores = reader.go_on([token])
     assert total == pytest.approx(nats(few), rel=1e-3)
 
 

@@ -131,7 +131,7 @@ def test_reading_through_the_cache_gives_the_logits_of_reading_at_once() -> None
     ids = torch.randint(0, 97, (2, 12))
     with torch.no_grad():
         whole = model(ids)
-        decoder = model.decoder(2, 12)
+        decoder = model.new_decoder(2, 12)
         parts = [decoder.read(ids[:, :5].tolist())[0], *(decoder.step(ids[:, t])[0] for t in range(5, 12))]
     torch.testing.assert_close(torch.stack(parts, dim=1), whole[:, 4:], rtol=1e-4, atol=1e-5)
 

@@ -59,7 +59,7 @@ class Reader:
         self._names: list[str] = experts.names if isinstance(experts, Experts) else []
         count = self._stack.enter_context(all_experts(self._model)) if self._names else 1
         self._numbers = list(range(count))  # of the experts that still read
-        self._decoder = self._model.decoder(self._rows, self._length, count)
+        self._decoder = self._model.new_decoder(self._rows, self._length, count)
         # Of the rows, for each expert: log-probabilities of what comes next, (experts, rows, vocabulary), and the log of
         # its weight up to a constant, (experts, rows): what it gave to all that was read.
         self._last: Tensor | None = None

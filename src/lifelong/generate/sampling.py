@@ -149,7 +149,7 @@ def _allowed(logs: Floats, sampling: Sampling, slack: Floats) -> npt.NDArray[np.
         last = logs[:, sampling.top_k - 1 : sampling.top_k]
         allowed &= logs >= last - slack
         # Where it is not sure who is in, the others' shares are not, either.
-        edge = np.abs(logs - last) <= np.abs(slack)
+        edge = (logs >= last - unsure) & (logs <= last + unsure)
         unsure = unsure + np.where(edge.sum(-1, keepdims=True) > 1, (np.exp(logs) * edge).sum(-1, keepdims=True), 0)
         masses = np.exp(logs) * (logs >= last)
     else:
@@ -157,11 +157,24 @@ def _allowed(logs: Floats, sampling: Sampling, slack: Floats) -> npt.NDArray[np.
     if 0 < sampling.top_p < 1:
         masses = masses / masses.sum(-1, keepdims=True)
         # A token goes when those before it already hold p; so the likeliest always stays.
-        before = masses.cumsum(-1) - masses
+        before = _before(logs, masses, slack)
         allowed &= (before < sampling.top_p + np.sign(slack) * unsure) | (before == 0)
     if sampling.min_p > 0:
         allowed &= logs >= np.log(sampling.min_p) - slack
     return allowed
+
+
+def _before(logs: Floats, masses: Floats, slack: Floats) -> Floats:
+    """Return the probability of all tokens before each; of nearly equal ones the least there can be, or the most."""
+    before: Floats = masses.cumsum(-1) - masses
+    unsure = (logs[:, 1:] > -np.inf) & (logs[:, 1:] >= logs[:, :-1] - np.abs(slack))
+    for row in (unsure.any(-1) & (slack[:, 0] != 0)).nonzero()[0]:
+        falling, sums = -logs[row], np.concatenate(([0.0], masses[row].cumsum()))
+        if slack[row, 0] > 0:
+            before[row] = sums[np.searchsorted(falling, falling - slack[row], side="left")]
+        else:
+            before[row] = sums[np.searchsorted(falling, falling - slack[row], side="right")] - masses[row]
+    return before
 
 
 def _noise(keys: Sequence[int], positions: Sequence[int], tokens: npt.NDArray[np.int64]) -> Floats:

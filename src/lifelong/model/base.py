@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from typing import Any, Protocol
+from typing import Protocol
 
 import torch
 from torch import Tensor, nn
@@ -102,7 +102,7 @@ class LanguageModel(nn.Module, ABC):
         """
 
     @abstractmethod
-    def decoder(self, rows: int, length: int, experts: int = 1) -> Decoder:
+    def new_decoder(self, rows: int, length: int, experts: int = 1) -> Decoder:
         """Return what reads ``rows`` texts of at most ``length`` tokens side by side, one token after another.
 
         ``experts`` is how many compute at once; see `lifelong.model.experts.all_experts`.

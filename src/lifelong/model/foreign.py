@@ -184,8 +184,8 @@ class ForeignModel(LanguageModel):
     def _losses(logits: Tensor, labels: Tensor) -> Tensor:
         return F.cross_entropy(logits.float().mT, labels, reduction="none")
 
-    def decoder(self, rows: int, length: int, experts: int = 1) -> GroupDecoder:
-        """Return what reads texts side by side; see `LanguageModel.decoder`."""
+    def new_decoder(self, rows: int, length: int, experts: int = 1) -> GroupDecoder:
+        """Return what reads texts side by side; see `LanguageModel.new_decoder`."""
         return GroupDecoder(self, length, experts)
 
     def new_cache(self, batch: int, max_len: int) -> Any:

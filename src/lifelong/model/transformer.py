@@ -78,8 +78,7 @@ class Attention(nn.Module):
             self.q_norm = RMSNorm(config.head_dim, config.norm_eps)
             self.k_norm = RMSNorm(config.head_dim, config.norm_eps)
 
-    def forward(
-        self, x_BTC: Tensor, rotary: tuple[Tensor, Tensor], mask: Tensor | None) -> Tensor:
+    def forward(self, x_BTC: Tensor, rotary: tuple[Tensor, Tensor], mask: Tensor | None) -> Tensor:
         batch, time, _ = x_BTC.shape
         heads = (batch, time, -1, self.config.head_dim)
         q_BTQD, k_BTKD, v_BTKD = (
@@ -130,8 +129,7 @@ class Block(nn.Module):
         self.post_attention_layernorm = RMSNorm(config.d_model, config.norm_eps)
         self.dropout = config.dropout
 
-    def forward(
-        self, x_BTC: Tensor, rotary: tuple[Tensor, Tensor], mask: Tensor | None) -> Tensor:
+    def forward(self, x_BTC: Tensor, rotary: tuple[Tensor, Tensor], mask: Tensor | None) -> Tensor:
         attended = self.self_attn(self.input_layernorm(x_BTC), rotary, mask)
         x_BTC = x_BTC + F.dropout(attended, self.dropout, self.training)
         return x_BTC + F.dropout(self.mlp(self.post_attention_layernorm(x_BTC)), self.dropout, self.training)
@@ -241,6 +239,6 @@ class Transformer(LanguageModel):
         """The output layer's name, where it is the embedding."""
         return frozenset({"lm_head.weight"} if self.config.tie_embeddings else ())
 
-    def decoder(self, rows: int, length: int, experts: int = 1) -> StaticDecoder:
+    def new_decoder(self, rows: int, length: int, experts: int = 1) -> StaticDecoder:
         """Return a reader with a cache for ``rows`` texts of at most ``length`` tokens."""
         return StaticDecoder(self, rows, length, experts)
