@@ -1,7 +1,7 @@
 """Reading token by token, many texts side by side: keys and values of what was read are kept.
 
-`StaticDecoder` is for our own transformer: one preallocated cache, in which every text has its own length, so that texts
-come and go while others go on. `GroupDecoder` is for models of `transformers`, which keep caches of their own.
+`StaticDecoder` is for our own transformer: one preallocated cache, in which every text has its own length, so that
+texts come and go while others go on. `GroupDecoder` is for models of `transformers`, which keep caches of their own.
 
 Shape letters: E experts, B rows (texts), T time, C d_model, Q query heads, K key-value heads, D head_dim, V vocabulary.
 """
