@@ -66,9 +66,14 @@ def generate(
 def _show(go_on: Any, prompts: list[str], samples: int, *, begun: bool) -> None:
     """Write and print: a single text as it comes, several under their numbers."""
     if len(prompts) * samples == 1:
-        print(prompts[0] if begun else "", end="", flush=True)
-        go_on(prompts, on_text=lambda piece: print(piece, end="", flush=True))
-        print()
+        waiting = [prompts[0]] if begun else []  # it is printed with the first piece: nothing may come before an error
+
+        def show(piece: str) -> None:
+            print("".join(waiting) + piece, end="", flush=True)
+            waiting.clear()
+
+        go_on(prompts, on_text=show)
+        print("".join(waiting))
         return
     found = go_on(prompts)
     for number, (prompt, texts) in enumerate(zip(prompts, found, strict=True), start=1):
