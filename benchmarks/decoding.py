@@ -1,4 +1,4 @@
-"""Tokens written a second, at batch 1 and 16, against transformers' `generate` and llama.cpp; and prompts read a second.
+"""Tokens written and read a second, at batch 1 and 16, against transformers' `generate` and llama.cpp.
 
 Shapes have random weights, which cost what trained ones cost. transformers runs the same weights with its default cache
 and with its static one; the faster counts. Contestants take turns, and the best round of each counts. llama.cpp (the
