@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -47,7 +48,7 @@ def generate(
     note_if_alone(loaded, settings)
     more = settings.sampling()
     sampling = Sampling(**{name: more.pop(name) for name in list(more) if name in Sampling.__dataclass_fields__})
-    go_on = partial(write, loaded, tokenizer, sampling=sampling, **more)
+    go_on: Callable[..., list[list[Written]]] = partial(write, loaded, tokenizer, sampling=sampling, **more)
     # An encoder-decoder model writes a text of its own, which does not go on from the prompt.
     begun = loaded.config.causal
 
