@@ -233,10 +233,9 @@ class _Joined:
         self._head_norms: Tensor | None = None
         if config.qk_norm:
             self._head_width = self._width.new_tensor(math.sqrt(config.head_dim * config.norm_eps))
-            each: list[Tensor] = [attention.q_norm.weight] * config.num_query_heads + [
-                attention.k_norm.weight
-            ] * config.num_kv_heads
-            self._head_norms = torch.stack(each).detach() * math.sqrt(config.head_dim)
+            queries, keys = attention.q_norm.weight.detach(), attention.k_norm.weight.detach()
+            each = [queries] * config.num_query_heads + [keys] * config.num_kv_heads
+            self._head_norms = torch.stack(each) * math.sqrt(config.head_dim)
 
     def attend_to(self, x: Tensor, cos: Tensor, sin: Tensor) -> tuple[Tensor, Tensor]:
         """Return queries and keys, and values; see `_Modules.attend_to`."""
