@@ -225,6 +225,15 @@ class SimpleDocumentStore:
             self.append(passages)
         return str(chosen)
 
+    def spans(self) -> list[tuple[str, int, int]]:
+        """Return the source, start and end of every chunk."""
+        if not len(self._table):
+            return []
+        with reading(self._table.folder):
+            table = self._table.lance.search().select(["source", "start", "end"]).limit(len(self)).to_arrow()
+        columns = (table.column(name).to_pylist() for name in ("source", "start", "end"))
+        return list(zip(*columns, strict=True))
+
     def _passages(self) -> list[Passage]:
         with reading(self._table.folder):
             table = self._table.lance.to_arrow()
