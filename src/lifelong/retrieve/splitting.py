@@ -219,22 +219,23 @@ def _windows(text: str, parts: list[Block], fences: Fences, max_length: int, ove
     """Yield fixed-length windows that end between words and outside of code."""
     if not parts:
         return
-    begin, last = parts[0].start, parts[-1].end
+    begin, last, done = parts[0].start, parts[-1].end, 0
     while begin < last:
         end = min(begin + max_length, last)
         if end < last:
             fence = fences.around(end)
             end = fence[0] if fence and fence[0] > begin else _word_end(text, begin, end)
         span = _trim(text, begin, end)
-        if span[0] < span[1]:
+        if span[0] < span[1] > done:  # not within the one before
             yield span
+            done = span[1]
         if end >= last:
             return
-        start = max(end - overlap, begin + 1) if overlap else end
+        start = min(max(end - overlap, span[0] + 1), end) if overlap else end
         if overlap:
             start = _word_start(text, start, end)
             fence = fences.around(start)
-            start = fence[0] if fence and fence[0] > begin else start
+            start = fence[0] if fence and fence[0] > span[0] else start
         begin = start
 
 

@@ -101,6 +101,8 @@ class Table:
                 where=str(self.folder),
                 fix="Index its sources again into a new store.",
             )
+        if lacking := {"version", "facts", "files"} - found.keys():
+            raise damaged(self.folder, f"{MANIFEST} lacks {', '.join(sorted(lacking))}")
         self._files = found["files"]
         for name, facts in self._files.items():
             path = self.folder / name
