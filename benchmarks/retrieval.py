@@ -35,6 +35,7 @@ def main() -> None:
     parser.add_argument("--chunking", type=Path, metavar="DIR")
     parser.add_argument("--embedder", action="append", default=[], metavar="DIR", help="beside hashed words")
     parser.add_argument("--lengths", type=int, nargs="+", default=[400, 1000], help="max_length of chunks")
+    parser.add_argument("--methods", nargs="+", default=["paragraph", "sentence", "chunk", "semantic"])
     parser.add_argument("--megabytes", type=float, default=10, help="of Markdown to index; 0: leave it out")
     parser.add_argument("--chunks", type=int, default=20_000, help="in the store that is asked; 0: leave it out")
     parser.add_argument("--queries", type=int, default=200)
@@ -44,7 +45,7 @@ def main() -> None:
     if options.xquad:
         result["xquad"] = xquad(options.xquad, options.embedder)
     if options.chunking:
-        result["chunking"] = chunking(options.chunking, options.embedder, options.lengths)
+        result["chunking"] = chunking(options.chunking, options.embedder, options.lengths, options.methods)
     with tempfile.TemporaryDirectory() as folder:
         if options.megabytes:
             result["indexing"] = indexing(Path(folder), options.megabytes)
@@ -78,14 +79,14 @@ def xquad(file: Path, embedders: list[str]) -> dict[str, Any]:
     return found
 
 
-def chunking(folder: Path, embedders: list[str], lengths: list[int]) -> dict[str, Any]:
+def chunking(folder: Path, embedders: list[str], lengths: list[int], methods: list[str]) -> dict[str, Any]:
     """Find the spans that answer a question, by way of splitting."""
     questions = read_questions(folder / "questions_df.csv")
     corpora = sorted(folder.glob("*.md"))
     results: dict[str, Any] = {}
     rows = []
     for length in lengths:
-        for method in ("paragraph", "sentence", "chunk", "semantic"):
+        for method in methods:
             way = {"method": method, "min_length": 50, "max_length": length, "overlap": None, "pattern": None}
             with tempfile.TemporaryDirectory() as place:
                 store = SimpleDocumentStore.open(Path(place) / "store")

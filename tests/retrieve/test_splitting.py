@@ -39,7 +39,9 @@ _TEXT = st.lists(_PIECE, max_size=12).map("\n\n".join) | st.text(max_size=300)
 
 
 @given(_TEXT, st.sampled_from(_PLAIN_METHODS), st.integers(1, 200), st.integers(0, 60), st.booleans())
-def test_places_are_exact_and_nothing_is_lost(text: str, method: str, longest: int, shortest: int, marked: bool) -> None:
+def test_places_are_exact_and_nothing_is_lost(
+    text: str, method: str, longest: int, shortest: int, marked: bool
+) -> None:
     options: dict[str, Any] = {"min_length": min(shortest, longest), "max_length": longest, "markdown": marked}
     chunks = DocumentProcessor.split_text(text, method, **options)
     covered: set[int] = set()

@@ -85,7 +85,9 @@ def test_every_mode_finds_and_vectors_stay_with_the_store(tmp_path: Path) -> Non
     query = "A lambda expression"
     words, vectors = store.search(query, 50), store.search(query, 50, mode="vector")
     assert {hit.passage.source for hit in (words[0], vectors[0])} == {"lambda.rst"}
-    assert vectors[0].score == pytest.approx(float((hashed([vectors[0].text], 256) @ hashed([query], 256).T)[0, 0]), abs=1e-4)
+    assert vectors[0].score == pytest.approx(
+        float((hashed([vectors[0].text], 256) @ hashed([query], 256).T)[0, 0]), abs=1e-4
+    )
     assert store.search(query, 5, mode="hybrid") == _fuse([words[:50], vectors[:50]])[:5]
     loaded = SimpleDocumentStore.load(store.save(tmp_path / "vectors.pkl"))
     assert (tmp_path / "vectors.pkl").is_dir()
@@ -120,7 +122,8 @@ def test_another_embedder_is_refused(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("query", "named"), [("?!, ...", "holds no word"), ("", "holds no word"), ("why " * 250_000, "1,000,000 characters")]
+    ("query", "named"),
+    [("?!, ...", "holds no word"), ("", "holds no word"), ("why " * 250_000, "1,000,000 characters")],
 )
 def test_what_is_no_question_is_refused(kept: Path, query: str, named: str) -> None:
     with pytest.raises(LifelongError, match=named):

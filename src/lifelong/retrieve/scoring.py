@@ -23,7 +23,7 @@ def score(
     k: int = 10,
     progress: Callable[[float, float], None] | None = None,
 ) -> dict[str, float]:
-    """Return the means over questions of ``ndcg``, ``recall`` and ``mrr`` at ``k``, and of ``covered``.
+    """Return the means over questions of ``ndcg``, ``recall`` and ``mrr`` at ``k``, and of ``covered`` where there are spans.
 
     A chunk is relevant to a span where they share at least half of the shorter one; where no chunk does, the one that
     shares most is. ``covered`` is the share of a question's characters that the first ``k`` chunks hold; it does not
@@ -51,7 +51,9 @@ def score(
         sums["mrr"] += reciprocal_rank(gains, k)
         if progress:
             progress(done, len(questions))
-    return {name: total / len(questions) for name, total in sums.items()}
+    spanned = sum(bool(question.spans) for question in questions)
+    means = {name: total / len(questions) for name, total in sums.items() if name != "covered"}
+    return {**means, **({"covered": sums["covered"] / spanned} if spanned else {})}
 
 
 _Chunk = tuple[str, int, int]
