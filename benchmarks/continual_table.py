@@ -19,7 +19,7 @@ _COSTS = {
     "gap closed": (".0f", 100, "%"),
     "average": (".3f", 1, ""),
     "M tokens": (".2f", 1e-6, ""),
-    "PFLOP": (".1f", 1e-15, ""),
+    "TFLOP": (".1f", 1e-12, ""),
     "minutes": (".1f", 1 / 60, ""),
 }
 
@@ -57,7 +57,7 @@ def _figures(run: Run, name: str, domains: list[str]) -> Figures:
         "mean loss": mean(losses),
         "average": average[name],
         "M tokens": run[name]["tokens"],
-        "PFLOP": run[name]["flops"],
+        "TFLOP": run[name]["flops"],
         "minutes": run[name]["seconds"],
         **rows[-1],
     }

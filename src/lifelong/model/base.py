@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Protocol
 
 import torch
 from torch import Tensor, nn
 
 from lifelong.model.cross_entropy import linear_cross_entropy, sample_labels, token_cross_entropy
+from lifelong.model.decoding import Decoder
 
 
 class Shape(Protocol):
@@ -104,16 +105,11 @@ class LanguageModel(nn.Module, ABC):
         """
 
     @abstractmethod
-    def new_cache(self, batch: int, max_len: int) -> Any:
-        """Return an empty key-value cache for ``batch`` rows of at most ``max_len`` tokens; see `next_logits`."""
+    def new_decoder(self, rows: int, length: int, experts: int = 1) -> Decoder:
+        """Return what reads ``rows`` texts of at most ``length`` tokens side by side, one token after another.
 
-    @abstractmethod
-    def next_logits(self, input_ids: Tensor, cache: Any) -> Tensor:
-        """Return the logits (B, V) of the token after ``input_ids`` (B, T), which follow those already in ``cache``."""
-
-    @abstractmethod
-    def keep_rows(self, cache: Any, rows: Tensor) -> None:
-        """Keep only some rows of a cache, by their numbers (rows,), in this order; the memory of the others is free."""
+        ``experts`` is how many compute at once; see `lifelong.model.experts.all_experts`.
+        """
 
     def loss_sum(
         self, input_ids: Tensor, labels: Tensor, *, segment_ids: Tensor | None = None, weights: Tensor | None = None
