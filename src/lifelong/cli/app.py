@@ -46,6 +46,10 @@ _VERBS: dict[Group, dict[str, tuple[str, str]]] = {
         "evaluate": ("evaluate:evaluate", "Measure a model on held-out text."),
         "generate": ("generate:generate", "Let a model continue a text."),
         "chat": ("chat:chat", "Talk with a model."),
+        "index": ("index:index", "Put texts into a store that can be searched; keeps up with folders."),
+        "search": ("search:search", "Find passages in a store."),
+        "ask": ("ask:ask", "Answer a question with passages of a store."),
+        "rag-eval": ("rag_eval:rag_eval", "Measure how well a store finds what it should."),
     },
 }
 
