@@ -46,6 +46,8 @@ _VERBS: dict[Group, dict[str, tuple[str, str]]] = {
         "evaluate": ("evaluate:evaluate", "Measure a model on held-out text."),
         "generate": ("generate:generate", "Let a model continue a text."),
         "chat": ("chat:chat", "Talk with a model."),
+        "serve": ("serve:serve", "Serve a model over HTTP, with a page to talk to it."),
+        "watch": ("watch:watch", "A page with the curves of a training while it goes on."),
     },
 }
 
