@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from pathlib import Path
 from typing import Protocol
 
 import torch
@@ -59,10 +60,12 @@ class LanguageModel(nn.Module, ABC):
 
     `Transformer` is written here; `ForeignModel` runs a causal model of `transformers`. ``experts`` are the adapters
     that stand beside it (see `lifelong.model.experts`); none of them computes unless it is put into the layers.
+    ``origin`` is the directory that `load_model` read, where its tokenizer lies; None for one made here.
     """
 
     config: Shape
     experts: nn.Module | None
+    origin: Path | None = None
 
     def __init__(self) -> None:
         super().__init__()
