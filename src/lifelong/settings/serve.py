@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Literal
-
 from pydantic import Field
 
 from lifelong.settings.generate import DrawingSettings
@@ -26,9 +24,6 @@ class AddressSettings(NamedSettings):
 class ServeSettings(AddressSettings, DrawingSettings):
     """Settings of ``lifelong serve``: what holds where a request says nothing else, and limits."""
 
-    engine: Literal["torch", "onnx", "gguf"] = Field(
-        default="torch", description="What computes: torch, or an export by its own runtime."
-    )
     slots: int = Field(default=16, gt=0, le=1024, description="Texts that one view of the model writes side by side.")
     queue: int = Field(default=64, gt=0, description="Texts that wait for a slot at most; more are refused (429).")
     context: int | None = Field(

@@ -14,9 +14,7 @@ from starlette.responses import Response
 def page() -> tuple[bytes, str]:
     """Return the page, and the Content-Security-Policy under which only its own script and style run."""
     parts = resources.files("lifelong.serve.page")
-    style = resources.files("lifelong.report").joinpath("style.css").read_text(encoding="utf-8") + parts.joinpath(
-        "page.css"
-    ).read_text(encoding="utf-8")
+    style = parts.joinpath("page.css").read_text(encoding="utf-8")
     script = "".join(
         parts.joinpath(name).read_text(encoding="utf-8") for name in ("drawing.js", "board.js", "chat.js", "start.js")
     )

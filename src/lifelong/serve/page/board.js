@@ -24,7 +24,7 @@ function showHistory(events) {
 
 function showMatrix(matrix) {
   if (!matrix) {
-    $("matrix").replaceChildren(el("p", {class: "note"}, "No lesson yet. `lifelong learn MODEL FILES --domain NAME` teaches one, and the matrix begins."));
+    $("matrix").replaceChildren(el("p", {class: "note"}, "No lesson is in force. `lifelong learn MODEL FILES --domain NAME` teaches one."));
     return;
   }
   const cell = ({value, change, taught}) => {

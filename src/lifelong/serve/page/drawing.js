@@ -51,9 +51,9 @@ function thin(series, limit) {
   return found;
 }
 
-function ticks(low, high, count) {
+function ticks(low, high, count, least = 0) {
   if (!(high > low)) return [low];
-  const raw = (high - low) / count, power = 10 ** Math.floor(Math.log10(raw));
+  const raw = Math.max(least, (high - low) / count), power = 10 ** Math.floor(Math.log10(raw));
   const step = [1, 2, 5, 10].map((factor) => factor * power).find((one) => one >= raw * 0.999);
   const found = [];
   for (let tick = Math.ceil(low / step - 1e-9); tick <= high / step + 1e-9; tick++) found.push(tick * step);
@@ -77,7 +77,7 @@ function chart(title, unit, lines, height = 260) {
   for (const tick of ticks(low, high, 5)) drawn.append(
     svg("line", {class: "grid", x1: left, x2: width - right, y1: y(tick), y2: y(tick)}),
     svg("text", {x: left - 8, y: y(tick) + 4, "text-anchor": "end"}, short(tick)));
-  for (const tick of ticks(first, last, width > 500 ? 6 : 4)) drawn.append(
+  for (const tick of ticks(first, last, width > 500 ? 6 : 4, 1)) drawn.append(
     svg("text", {x: x(tick), y: height - 8, "text-anchor": "middle"}, short(tick)));
   for (const line of lines) {
     drawn.append(svg("path", {class: line.kind, d: path(line.series)}));
