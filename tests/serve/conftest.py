@@ -93,3 +93,8 @@ def address(model_dir: Path) -> Iterator[str]:
 @pytest.fixture(scope="session")
 def serve() -> Callable[..., contextlib.AbstractContextManager[str]]:
     return served
+
+
+@pytest.fixture(scope="session")
+def answering() -> Callable[[Any], contextlib.AbstractContextManager[str]]:
+    return running

