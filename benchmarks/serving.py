@@ -1,11 +1,10 @@
 """Serving: tokens per second at 1, 8 and 32 clients, time to the first token, the server's own cost, and the page's.
 
 The server runs in a process of its own, as `lifelong serve` starts it; the clients stream completions, each asking
-again as soon as it was answered. The engine alone is `lifelong.generate.engine.write` with as many texts side by side, in
-this process, before the server starts. Weights are random unless `--model` is given: speed does not depend on
-them. With `--gguf` (of the
-model given by `--model`: `lifelong export MODEL --to gguf --precision f32 --out DIR`) llama.cpp's server does the same through
-xllamacpp. The page is opened in headless Chromium, where there is one and playwright.
+again as soon as it was answered. The engine alone is `lifelong.generate.engine.write` with as many texts side by side,
+in this process, before the server starts. Weights are random unless `--model` is given: speed does not depend on them.
+With `--gguf` (of that model: `lifelong export MODEL --to gguf --precision f32 --out DIR`) llama.cpp's server does the
+same through xllamacpp. The page is opened in headless Chromium, where there is one and playwright.
 """
 
 from __future__ import annotations

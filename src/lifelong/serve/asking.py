@@ -74,9 +74,9 @@ class Asking:
         """Return the texts of a completion; raises RequestError or LifelongError where it asks for too much."""
         view = self._writing(request)
         raw = request.prompt
-        many = raw if isinstance(raw, list) and raw and not isinstance(raw[0], int) else [raw]
+        many: Sequence[Any] = raw if isinstance(raw, list) and raw and not isinstance(raw[0], int) else [raw]
         self._limit(len(many) * request.n, self._settings.max_choices, "n")
-        prompts = [self._read(prompt) for prompt in many]  # type: ignore[arg-type]
+        prompts = [self._read(prompt) for prompt in many]
         wanted = request.max_tokens
         if request.echo and self._views.seq2seq:
             raise RequestError(400, "this model writes a text of its own, which a prompt is no part of", param="echo")

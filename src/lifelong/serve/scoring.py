@@ -35,7 +35,9 @@ def score(views: Views, view: str, ids: list[int], top: int, *, fixed_share: flo
             mixed, weights = _mix(logs, labels[start : start + size], weights, fixed_share)
             best = mixed.topk(min(top, mixed.shape[1])) if top else None
             for row, label in enumerate(labels[start : start + size].tolist()):
-                likeliest = zip(best.indices[row].tolist(), best.values[row].tolist(), strict=True) if best else ()
+                likeliest: list[tuple[int, float]] = []
+                if best is not None:
+                    likeliest = list(zip(best.indices[row].tolist(), best.values[row].tolist(), strict=True))
                 found.append(Token(label, float(mixed[row, label]), tuple(likeliest)))
     return found
 
