@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import pydoc_data.topics as topics
 import shutil
@@ -55,7 +56,7 @@ def test_f21_every_method_splits_real_text() -> None:
         counts[method] = len(chunks)
     assert counts["sentence"] > counts["paragraph"] > counts["semantic"]
     overlapping = DocumentProcessor.split_text(text, method="chunk", max_length=500, overlap=100)
-    assert all(two.start < one.end for one, two in zip(overlapping, overlapping[1:], strict=False))
+    assert all(two.start < one.end for one, two in itertools.pairwise(overlapping))
 
 
 def test_f22_a_store_is_filled_embedded_saved_loaded_and_searched(tmp_path: Path) -> None:

@@ -97,7 +97,7 @@ def test_f10_the_same_seed_gives_the_same_text_alone_and_in_a_batch(
 def test_a_choice_that_rounding_could_change_is_made_by_the_text_alone(
     model: Transformer, tokenizer: BPETokenizer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """With much larger an error assumed, most choices are; then a batch's text may not depend on its rounding at all."""
+    """With a much larger error assumed, every choice is: nothing of a batch's rounding is left."""
     from lifelong.generate import slots
 
     monkeypatch.setattr(slots, "_ROUNDING", 10.0)

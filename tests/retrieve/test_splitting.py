@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import inspect
+import itertools
 import pydoc_data.topics as topics
 from typing import Any
 
@@ -73,7 +74,7 @@ def test_code_is_cut_only_where_it_alone_is_too_long(text: str, method: str, lon
 def test_fixed_lengths_repeat_what_was_asked_for_at_most(text: str, longest: int, data: st.DataObject) -> None:
     overlap = data.draw(st.integers(0, longest - 1))
     chunks = DocumentProcessor.split_text(text, "chunk", 0, longest, overlap, markdown=False)
-    for one, two in zip(chunks, chunks[1:], strict=False):
+    for one, two in itertools.pairwise(chunks):
         assert one.end - two.start <= overlap
         assert two.start > one.start
 

@@ -60,8 +60,8 @@ class Reader:
         count = self._stack.enter_context(all_experts(self._model)) if self._names else 1
         self._numbers = list(range(count))  # of the experts that still read
         self._decoder = self._model.new_decoder(self._rows, self._length, count)
-        # Of the rows, for each expert: log-probabilities of what comes next, (experts, rows, vocabulary), and the log of
-        # its weight up to a constant, (experts, rows): what it gave to all that was read.
+        # For each expert and row: log-probabilities of what comes next, (experts, rows, vocabulary), and the log of its
+        # weight up to a constant, (experts, rows): what it gave to all that was read.
         self._last: Tensor | None = None
         self._evidence = next(self._model.parameters()).new_zeros(count, 0)
         return self

@@ -30,7 +30,7 @@ _GOLDEN = np.uint64(0x9E3779B97F4A7C15)
 
 @dataclass(frozen=True)
 class Sampling:
-    """How the next token is chosen. In this order:
+    """How the next token is chosen, in this order.
 
     Attributes:
         banned: ids that are never chosen.
@@ -146,11 +146,12 @@ def _allowed(logs: Floats, sampling: Sampling, slack: Floats) -> npt.NDArray[np.
     allowed = logs > -np.inf
     unsure: Floats | float = np.abs(slack)
     if 0 < sampling.top_k < logs.shape[1]:
-        last = logs[:, sampling.top_k - 1 : sampling.top_k]
-        allowed &= logs >= last - slack
+        last, after = logs[:, sampling.top_k - 1 : sampling.top_k], logs[:, sampling.top_k : sampling.top_k + 1]
+        # With a margin, a token is in for sure where it is above all that are out.
+        allowed &= logs >= np.where(slack < 0, np.maximum(last, after - slack), last - slack)
         # Where it is not sure who is in, the others' shares are not, either.
-        edge = (logs >= last - unsure) & (logs <= last + unsure)
-        unsure = unsure + np.where(edge.sum(-1, keepdims=True) > 1, (np.exp(logs) * edge).sum(-1, keepdims=True), 0)
+        edge = (logs >= last - unsure) & (logs <= after + unsure)
+        unsure = unsure + (np.exp(logs) * edge).sum(-1, keepdims=True)
         masses = np.exp(logs) * (logs >= last)
     else:
         masses = np.exp(logs)

@@ -1,7 +1,7 @@
 """Reading token by token, many texts side by side: keys and values of what was read are kept.
 
-`StaticDecoder` is for our own transformer: one preallocated cache, in which every text has its own length, so that texts
-come and go while others go on. `GroupDecoder` is for models of `transformers`, which keep caches of their own.
+`StaticDecoder` is for our own transformer: one preallocated cache, in which every text has its own length, so that
+texts come and go while others go on. `GroupDecoder` is for models of `transformers`, which keep caches of their own.
 
 Shape letters: E experts, B rows (texts), T time, C d_model, Q query heads, K key-value heads, D head_dim, V vocabulary.
 """
@@ -74,7 +74,7 @@ class StaticDecoder:
         size = sum(parameter.nbytes for parameter in model.model.layers.parameters())
         joined = experts == 1 and size <= _JOINED and weight.dtype == torch.float32
         blocks = [block for block in model.model.layers if isinstance(block, Block)]
-        self._layers: list[_Joined] | list[_Modules]
+        self._layers: Sequence[_Joined | _Modules]
         self._layers = [_Joined(block) for block in blocks] if joined else [_Modules(block) for block in blocks]
 
     def read(self, prompts: Sequence[Sequence[int]]) -> Tensor:
@@ -233,8 +233,9 @@ class _Joined:
         self._head_norms: Tensor | None = None
         if config.qk_norm:
             self._head_width = self._width.new_tensor(math.sqrt(config.head_dim * config.norm_eps))
-            each = [attention.q_norm.weight] * config.num_query_heads + [attention.k_norm.weight] * config.num_kv_heads
-            self._head_norms = torch.stack(each).detach() * math.sqrt(config.head_dim)
+            queries, keys = attention.q_norm.weight.detach(), attention.k_norm.weight.detach()
+            each = [queries] * config.num_query_heads + [keys] * config.num_kv_heads
+            self._head_norms = torch.stack(each) * math.sqrt(config.head_dim)
 
     def attend_to(self, x: Tensor, cos: Tensor, sin: Tensor) -> tuple[Tensor, Tensor]:
         """Return queries and keys, and values; see `_Modules.attend_to`."""

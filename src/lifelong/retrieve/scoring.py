@@ -23,11 +23,12 @@ def score(
     k: int = 10,
     progress: Callable[[float, float], None] | None = None,
 ) -> dict[str, float]:
-    """Return the means over questions of ``ndcg``, ``recall`` and ``mrr`` at ``k``, and of ``covered`` where there are spans.
+    """Return the means over questions of ``ndcg``, ``recall`` and ``mrr`` at ``k``, and of ``covered``.
 
     A chunk is relevant to a span where they share at least half of the shorter one; where no chunk does, the one that
-    shares most is. ``covered`` is the share of a question's characters that the first ``k`` chunks hold; it does not
-    depend on how texts were cut. A source that is relevant as a whole stands at the rank of its best chunk.
+    shares most is. ``covered`` is the share of a question's characters that the first ``k`` chunks hold, of questions
+    with spans only; it does not depend on how texts were cut. A source that is relevant as a whole stands at the rank
+    of its best chunk.
 
     Raises:
         LifelongError: a question names a source that the store does not have; see `SimpleDocumentStore.search`.
