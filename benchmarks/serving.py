@@ -137,7 +137,7 @@ def page(address: str) -> dict[str, float] | None:
         browser = playwright.chromium.launch(executable_path=chromium, args=["--no-sandbox"])
         tab = browser.new_page()
         tab.goto(address)
-        tab.wait_for_function("document.activeElement.id === 'question'")
+        tab.wait_for_selector("#question:focus")
         found["usable_s"] = tab.evaluate("performance.now()") / 1000
         found["first_paint_s"] = tab.evaluate("performance.getEntriesByName('first-paint')[0]?.startTime ?? NaN") / 1000
         browser.close()

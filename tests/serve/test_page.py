@@ -73,7 +73,7 @@ def test_f35_the_page_talks_and_shows_what_was_learned_by_keyboard_alone(
         tab.on("console", lambda said: complaints.append(said.text) if said.type in ("error", "warning") else None)
         tab.on("dialog", lambda dialog: complaints.append(dialog.message))
         tab.goto(address)
-        tab.wait_for_function("document.activeElement.id === 'question'")
+        tab.wait_for_selector("#question:focus")
         tab.keyboard.type(EVIL)
         tab.keyboard.press("Enter")
         tab.wait_for_selector(".turn.assistant:not([aria-busy])")
@@ -88,7 +88,7 @@ def test_f35_the_page_talks_and_shows_what_was_learned_by_keyboard_alone(
         tab.wait_for_selector("#training:not([hidden]) svg path.held")
         with (taught / "runs" / "0001-learn" / "metrics.jsonl").open("a") as file:
             file.write('{"step": 21, "bits_per_byte": 1.5}\n')
-        tab.wait_for_function("document.getElementById('status').textContent.includes('step 21 of 40')")
+        tab.wait_for_selector("#status:has-text('step 21 of 40')")
         wide = "document.documentElement.scrollWidth <= innerWidth"
         assert tab.evaluate(wide)
         dark = tab.evaluate("getComputedStyle(document.body).backgroundColor")

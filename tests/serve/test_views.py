@@ -91,7 +91,7 @@ def tokenizer_words(tokenizer: BPETokenizer, text: str) -> list[str]:
 def test_merged_is_the_only_adapter(model_dir: Path) -> None:
     model, tokenizer = with_adapters(model_dir, ["drama"])
     views = Views(model, tokenizer, rows=2, context=64)
-    assert views.targets == {"auto": "auto", "base": "base", "merged": "drama", "drama": "drama"}
+    assert views.targets == {"auto": "routed", "base": "base", "merged": "drama", "drama": "drama"}
     several = Views(*with_adapters(model_dir, ["drama", "maths"]), rows=2, context=64)
     with pytest.raises(LifelongError, match="cannot be merged"):
         several.target("merged")

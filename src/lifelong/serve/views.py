@@ -11,7 +11,7 @@ from lifelong.errors import LifelongError, suggest
 from lifelong.generate.slots import Slots
 from lifelong.model.adapters import adapted_layers
 from lifelong.model.directory import load_model
-from lifelong.model.experts import BASE, Experts, use_expert
+from lifelong.model.experts import BASE, ROUTED, Experts, use_expert
 from lifelong.model.seq2seq import EncoderDecoderModel
 
 if TYPE_CHECKING:
@@ -60,7 +60,7 @@ class Views:
         adapters = self._experts.adapters if self._experts is not None else []
         # A name that stands for something else here gets another, so that every adapter can be asked.
         named = {name if name not in (AUTO, MERGED) else f"adapter-{name}": name for name in adapters}
-        self.targets: dict[str, str] = {AUTO: AUTO, BASE: BASE}
+        self.targets: dict[str, str] = {AUTO: ROUTED, BASE: BASE}
         if len(adapters) == 1:
             self.targets[MERGED] = adapters[0]
         self.targets.update(named)
@@ -87,7 +87,7 @@ class Views:
                 fix=f"There are: {', '.join(self.targets)}.",
             )
         target = self.targets[name]
-        return BASE if target == AUTO and self._experts is None else target
+        return BASE if target == ROUTED and self._experts is None else target
 
     def slots(self, view: str) -> Slots:
         """Return what writes with a view, and let the model's layers compute it."""
@@ -99,14 +99,14 @@ class Views:
                 self._rows,
                 self.context,
                 vocab_size=self.tokenizer.vocab_size,
-                fixed_share=self._share if view == AUTO else 0.0,
+                fixed_share=self._share if view == ROUTED else 0.0,
             )
             state.slots = slots.__enter__()
         return state.slots
 
     def readers(self, view: str) -> list[str]:
         """Return the views that a view consists of: of ``auto`` all experts, else itself."""
-        return self._experts.names if view == AUTO and self._experts is not None else [view]
+        return self._experts.names if view == ROUTED and self._experts is not None else [view]
 
     def drop(self, view: str) -> None:
         """Forget what is written with a view."""
@@ -130,10 +130,10 @@ class Views:
         self._save()
         state = self._states.pop(view, None)
         if state is None:
-            state = _State(self._experts if view == AUTO else None)
+            state = _State(self._experts if view == ROUTED else None)
             if self._experts is not None:
                 self.model.experts = self._experts
-                use_expert(self.model, BASE if view == AUTO else view)
+                use_expert(self.model, BASE if view == ROUTED else view)
         else:
             for (_, layer), branch in zip(list(adapted_layers(self.model)), state.branches, strict=True):
                 layer.adapter = branch
