@@ -13,6 +13,7 @@ import argparse
 import asyncio
 import contextlib
 import json
+import os
 import pydoc_data.topics as topics
 import shutil
 import statistics
@@ -48,11 +49,12 @@ def new_model(place: Path, preset: str) -> None:
 
 
 @contextlib.contextmanager
-def server(place: Path, slots: int) -> Iterator[str]:
+def server(place: Path, slots: int, threads: int) -> Iterator[str]:
     """Run `lifelong serve` in a process of its own; yields its address."""
     flags = ["--port", "0", "--slots", str(slots), "--queue", "256", "--device", "cpu"]
     command = [sys.executable, "-m", "lifelong.cli.app", "serve", str(place), *flags]
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+    environment = {**os.environ, "OMP_NUM_THREADS": str(threads)}
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment)
     try:
         assert process.stdout is not None
         address = process.stdout.readline().split(" ")[0]
@@ -170,7 +172,7 @@ def main() -> None:
             for count in options.clients
             if count <= 16  # `write` has 16 rows
         }
-        with server(place, slots) as address:
+        with server(place, slots, options.threads) as address:
             result["lifelong"] = measured(address, options)
             result["page"] = page(address)
         if options.gguf is not None:

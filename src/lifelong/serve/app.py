@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from typing import Any
 
 from starlette.applications import Starlette
@@ -61,7 +61,7 @@ def watching(settings: AddressSettings, board: Board) -> Starlette:
 
 
 def _application(
-    routes: dict[tuple[str, str], Endpoint],
+    routes: Mapping[tuple[str, str], Endpoint],
     settings: AddressSettings,
     board: Board,
     facts: dict[str, Any],

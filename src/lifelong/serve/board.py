@@ -102,7 +102,9 @@ def _event(event: dict[str, Any], kept: set[int]) -> dict[str, Any]:
     reasons = event.get("reasons", [])
     if "accepted" in event:
         shown["in_force"] = bool(event["accepted"]) and event.get("generation") in kept
-    return _finite({**shown, "reasons": [str(reason) for reason in reasons], "bits": event.get("bits_per_byte")})
+    full = {**shown, "reasons": [str(reason) for reason in reasons], "bits": event.get("bits_per_byte")}
+    found: dict[str, Any] = {name: _finite(value) for name, value in full.items()}
+    return found
 
 
 def _matrix(matrix: Matrix) -> dict[str, Any]:

@@ -133,9 +133,10 @@ class Service:
             if first:
                 piece = echoes.get(number, Piece()).joined(piece)
             counted[number] = piece.written
-            own = {"experts": piece.experts} if piece.last else {}
-            sources = {"sources": asked.sources} if first else {}
-            return [reply.chunk([reply.delta(number, piece, logs(piece), first=first)], **own, **sources)]
+            own: dict[str, Any] = {"experts": piece.experts} if piece.last else {}
+            if first:
+                own["sources"] = asked.sources
+            return [reply.chunk([reply.delta(number, piece, logs(piece), first=first)], **own)]
 
         def closing() -> list[dict[str, Any]]:
             wanted = asked_for.stream_options is not None and asked_for.stream_options.include_usage
