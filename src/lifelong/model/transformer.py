@@ -16,7 +16,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from lifelong.model.base import LanguageModel
-from lifelong.model.decoding import StaticDecoder
+from lifelong.model.decoding import Decoder, StaticDecoder
+from lifelong.model.kernel_decoding import KernelDecoder, can_read
 from lifelong.settings.load import validate
 from lifelong.settings.model import ModelConfig
 
@@ -239,6 +240,8 @@ class Transformer(LanguageModel):
         """The output layer's name, where it is the embedding."""
         return frozenset({"lm_head.weight"} if self.config.tie_embeddings else ())
 
-    def new_decoder(self, rows: int, length: int, experts: int = 1) -> StaticDecoder:
+    def new_decoder(self, rows: int, length: int, experts: int = 1) -> Decoder:
         """Return a reader with a cache for ``rows`` texts of at most ``length`` tokens."""
+        if experts == 1 and can_read(self):
+            return KernelDecoder(self, rows, length)
         return StaticDecoder(self, rows, length, experts)

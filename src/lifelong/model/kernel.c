@@ -1,0 +1,272 @@
+/* Reading tokens with a causal transformer on a CPU: one call reads any number of tokens of any texts.
+
+   Every sum is taken in one order, whatever is computed beside it: a token's states are the same to the bit alone and
+   in a batch, in a prompt and after it. That, and that nothing is called between products, is why this exists.
+
+   Matrices (outputs x inputs) are packed in panels of 16 outputs, an input's 16 weights side by side: fp32, bf16
+   (its 16 bits are fp32's upper half), or int8 with a scale for each output. Sums are fp32.
+
+   Compiled when it is first needed, by lifelong/model/kernel.py, whose structures mirror these. */
+
+#include <stdint.h>
+#include <string.h>
+
+#define PANEL 16
+#define MOST 6 /* rows of a tile: 6 x 16 sums fill the registers of AVX2 */
+
+typedef float v8 __attribute__((vector_size(32), aligned(4), may_alias));
+typedef int32_t i8 __attribute__((vector_size(32), aligned(4), may_alias));
+typedef uint16_t h8 __attribute__((vector_size(16), aligned(2), may_alias));
+typedef int8_t b8 __attribute__((vector_size(8), aligned(1), may_alias));
+
+typedef struct {
+  const void *weights;
+  const float *scales; /* of int8 */
+  int64_t outputs;     /* a multiple of PANEL: filled up with zeros */
+  int64_t inputs;
+  int64_t bytes; /* of a weight: 4 fp32, 2 bf16, 1 int8 */
+} Matrix;
+
+typedef struct {
+  Matrix qkv, out, gate_up, down;
+  const float *before, *after;       /* weights of the norms */
+  const float *query_norm, *key_norm; /* of every head; NULL: none */
+  float *keys, *values;              /* (rows, kv_heads, length, head_dim) */
+} Layer;
+
+typedef struct {
+  int64_t layers, width, queries, kv_heads, head_dim, hidden, length, threads;
+  float eps, scale; /* of the norms; of attention's scores */
+  const float *embeddings, *cosines, *sines, *norm; /* tables (length, head_dim) */
+  Matrix head;
+  const Layer *layer;
+} Model;
+
+/* Working space for n tokens, of which `wanted` want logits; see kernel_decoding.py for the sizes. */
+typedef struct {
+  float *x, *normed, *wide, *heads; /* (n, width) twice, (n, outputs of the widest layer), (n, queries·head_dim) */
+  float *scores;                    /* (threads, length) */
+} Space;
+
+static inline __attribute__((always_inline)) float sum8(v8 x) {
+  return ((x[0] + x[4]) + (x[2] + x[6])) + ((x[1] + x[5]) + (x[3] + x[7]));
+}
+
+static inline __attribute__((always_inline)) v8 load(const char *at, int64_t bytes) {
+  if (bytes == 4) return *(const v8 *)at;
+  if (bytes == 2) return (v8)(__builtin_convertvector(*(const h8 *)at, i8) << 16);
+  return __builtin_convertvector(*(const b8 *)at, v8);
+}
+
+/* Sums of M rows with P panels. Constants once inlined: the sums stay in registers. */
+static inline __attribute__((always_inline)) void tile(const int M, const int P, const int64_t bytes, const Matrix *w,
+                                                       int64_t panel, const float *x, int64_t x_step, float *y,
+                                                       int64_t y_step, int add) {
+  const int64_t inputs = w->inputs, step = inputs * PANEL * bytes;
+  const char *at = (const char *)w->weights + panel * step;
+  v8 sums[MOST][4][2];
+#pragma GCC unroll 8
+  for (int m = 0; m < M; m++)
+#pragma GCC unroll 8
+    for (int p = 0; p < P; p++) sums[m][p][0] = sums[m][p][1] = (v8){0};
+  for (int64_t k = 0; k < inputs; k++, at += PANEL * bytes) {
+#pragma GCC unroll 8
+    for (int p = 0; p < P; p++) {
+      const v8 low = load(at + p * step, bytes), high = load(at + p * step + 8 * bytes, bytes);
+#pragma GCC unroll 8
+      for (int m = 0; m < M; m++) {
+        const float one = x[m * x_step + k];
+        sums[m][p][0] += low * one;
+        sums[m][p][1] += high * one;
+      }
+    }
+  }
+#pragma GCC unroll 8
+  for (int m = 0; m < M; m++)
+#pragma GCC unroll 8
+    for (int p = 0; p < P; p++)
+#pragma GCC unroll 2
+      for (int half = 0; half < 2; half++) {
+        const int64_t column = (panel + p) * PANEL + half * 8;
+        v8 found = sums[m][p][half], *target = (v8 *)(y + m * y_step + column);
+        if (bytes == 1) found *= *(const v8 *)(w->scales + column);
+        if (add) found += *target;
+        *target = found;
+      }
+}
+
+#define TILES(bytes)                                                                                          \
+  static void tiles_##bytes(int M, int P, const Matrix *w, int64_t panel, const float *x, int64_t x_step,     \
+                            float *y, int64_t y_step, int add) {                                              \
+    switch (M * 8 + P) {                                                                                      \
+      case 8 + 4: tile(1, 4, bytes, w, panel, x, x_step, y, y_step, add); break;                              \
+      case 8 + 2: tile(1, 2, bytes, w, panel, x, x_step, y, y_step, add); break;                              \
+      case 8 + 1: tile(1, 1, bytes, w, panel, x, x_step, y, y_step, add); break;                              \
+      case 16 + 2: tile(2, 2, bytes, w, panel, x, x_step, y, y_step, add); break;                             \
+      case 16 + 1: tile(2, 1, bytes, w, panel, x, x_step, y, y_step, add); break;                             \
+      case 24 + 2: tile(3, 2, bytes, w, panel, x, x_step, y, y_step, add); break;                             \
+      case 24 + 1: tile(3, 1, bytes, w, panel, x, x_step, y, y_step, add); break;                             \
+      case 32 + 1: tile(4, 1, bytes, w, panel, x, x_step, y, y_step, add); break;                             \
+      case 40 + 1: tile(5, 1, bytes, w, panel, x, x_step, y, y_step, add); break;                             \
+      default: tile(6, 1, bytes, w, panel, x, x_step, y, y_step, add);                                        \
+    }                                                                                                         \
+  }
+TILES(4)
+TILES(2)
+TILES(1)
+
+/* y (n, outputs) = x (n, inputs) · wᵀ, or is added to. */
+static void product(const Matrix *w, const float *x, int64_t x_step, int64_t n, float *y, int64_t y_step, int add,
+                    int64_t threads) {
+  const int64_t panels = w->outputs / PANEL;
+  /* With few rows, several panels at once: enough sums that none waits for itself. */
+  const int at_once = n == 1 ? 4 : n <= 3 ? 2 : 1;
+  const int64_t parts = (panels + at_once - 1) / at_once;
+#pragma omp parallel for schedule(static) num_threads(threads) if (threads > 1 && n * w->outputs * w->inputs > 50000)
+  for (int64_t part = 0; part < parts; part++)
+    for (int64_t row = 0; row < n; row += MOST) {
+      const int M = n - row < MOST ? (int)(n - row) : MOST;
+      int64_t panel = part * at_once;
+      const int64_t end = panel + at_once < panels ? panel + at_once : panels;
+      while (panel < end) {
+        const int P = end - panel >= at_once ? at_once : end - panel >= 2 && M <= 3 ? 2 : 1;
+        const float *from = x + row * x_step;
+        float *to = y + row * y_step;
+        if (w->bytes == 4) tiles_4(M, P, w, panel, from, x_step, to, y_step, add);
+        else if (w->bytes == 2) tiles_2(M, P, w, panel, from, x_step, to, y_step, add);
+        else tiles_1(M, P, w, panel, from, x_step, to, y_step, add);
+        panel += P;
+      }
+    }
+}
+
+/* Root-mean-square normalisation of `size` numbers, a multiple of 8. */
+static void normalise(const float *x, const float *weight, float *y, int64_t size, float eps) {
+  v8 squares = {0};
+  for (int64_t i = 0; i < size; i += 8) squares += *(const v8 *)(x + i) * *(const v8 *)(x + i);
+  const float factor = 1.0f / __builtin_sqrtf(sum8(squares) / size + eps);
+  for (int64_t i = 0; i < size; i += 8) *(v8 *)(y + i) = *(const v8 *)(x + i) * factor * *(const v8 *)(weight + i);
+}
+
+static inline __attribute__((always_inline)) v8 pick(i8 which, v8 yes, v8 no) {
+  return (v8)((which & (i8)yes) | (~which & (i8)no));
+}
+
+/* eˣ to 1e-7 of itself: 2ⁿ·eʳ with |r| <= ln 2 / 2, and Taylor's polynomial of eʳ. */
+static inline __attribute__((always_inline)) v8 exponential(v8 x) {
+  const v8 least = (v8){0} - 87.0f, most = (v8){0} + 88.0f;
+  x = pick(x > least, x, least);
+  x = pick(x < most, x, most);
+  const v8 shifted = x * 1.44269504f + 12582912.0f; /* 1.5·2²³: what is behind the point is rounded away */
+  const v8 n = shifted - 12582912.0f;
+  const v8 r = x - n * 0.693359375f + n * 2.12194440e-4f;
+  v8 sum = r * (1.0f / 5040) + 1.0f / 720;
+  sum = sum * r + 1.0f / 120;
+  sum = sum * r + 1.0f / 24;
+  sum = sum * r + 1.0f / 6;
+  sum = sum * r + 0.5f;
+  sum = sum * r + 1.0f;
+  sum = sum * r + 1.0f;
+  return sum * (v8)((__builtin_convertvector(n, i8) + 127) << 23);
+}
+
+/* Rotary positions, in place: the halves of a head are real and imaginary parts. */
+static void rotate(float *x, const float *cosines, const float *sines, int64_t size) {
+  const int64_t half = size / 2;
+  for (int64_t i = 0; i < half; i += 8) {
+    const v8 a = *(v8 *)(x + i), b = *(v8 *)(x + half + i);
+    const v8 c = *(const v8 *)(cosines + i), s = *(const v8 *)(sines + i);
+    *(v8 *)(x + i) = a * c - b * s;
+    *(v8 *)(x + half + i) = b * c + a * s;
+  }
+}
+
+/* One head of one token: y = softmax(q·keysᵀ)·values over `count` times. */
+static void attend(const float *q, const float *keys, const float *values, int64_t count, int64_t size, float scale,
+                   float *scores, float *y) {
+  float highest = -3e38f;
+  for (int64_t t = 0; t < count; t++) {
+    v8 sum = {0};
+    for (int64_t i = 0; i < size; i += 8) sum += *(const v8 *)(q + i) * *(const v8 *)(keys + t * size + i);
+    const float score = sum8(sum) * scale;
+    scores[t] = score;
+    if (score > highest) highest = score;
+  }
+  v8 total = {0};
+  for (int64_t t = 0; t < count; t += 8) {
+    for (int64_t i = count; i < t + 8; i++) scores[i] = -3e38f; /* behind the last: nothing */
+    v8 part = exponential(*(v8 *)(scores + t) - highest);
+    if (t + 8 > count)
+      for (int64_t i = count - t; i < 8; i++) part[i] = 0;
+    *(v8 *)(scores + t) = part;
+    total += part;
+  }
+  const float factor = 1.0f / sum8(total);
+  for (int64_t i = 0; i < size; i += 16) {
+    v8 low = {0}, high = {0};
+    for (int64_t t = 0; t < count; t++) {
+      low += *(const v8 *)(values + t * size + i) * scores[t];
+      high += *(const v8 *)(values + t * size + i + 8) * scores[t];
+    }
+    *(v8 *)(y + i) = low * factor;
+    *(v8 *)(y + i + 8) = high * factor;
+  }
+}
+
+/* Read n tokens: `ids` at `positions` of texts `rows`, each behind those of its text that were read before or stand
+   before it here. Of the tokens numbered `wanted` the logits of what follows come into `logits` (wanted, head.outputs).
+ */
+void read_tokens(const Model *model, const Space *space, int64_t n, const int64_t *ids, const int64_t *rows,
+                 const int64_t *positions, int64_t count, const int64_t *wanted, float *logits) {
+  const int64_t width = model->width, size = model->head_dim, threads = model->threads;
+  const int64_t queries = model->queries, kept = model->kv_heads, group = queries / kept;
+  float *x = space->x, *normed = space->normed, *wide = space->wide, *heads = space->heads;
+  for (int64_t i = 0; i < n; i++) memcpy(x + i * width, model->embeddings + ids[i] * width, width * sizeof(float));
+  for (int64_t number = 0; number < model->layers; number++) {
+    const Layer *layer = model->layer + number;
+    const int64_t qkv = layer->qkv.outputs, both = layer->gate_up.outputs, hidden = both / 2;
+    for (int64_t i = 0; i < n; i++) normalise(x + i * width, layer->before, normed + i * width, width, model->eps);
+    product(&layer->qkv, normed, width, n, wide, qkv, 0, threads);
+    for (int64_t i = 0; i < n; i++) {
+      const float *cosines = model->cosines + positions[i] * size, *sines = model->sines + positions[i] * size;
+      for (int64_t head = 0; head < queries + kept; head++) {
+        float *at = wide + i * qkv + head * size;
+        const float *norm = head < queries ? layer->query_norm : layer->key_norm;
+        if (norm) normalise(at, norm, at, size, model->eps);
+        rotate(at, cosines, sines, size);
+      }
+      for (int64_t head = 0; head < kept; head++) {
+        const int64_t place = ((rows[i] * kept + head) * model->length + positions[i]) * size;
+        memcpy(layer->keys + place, wide + i * qkv + (queries + head) * size, size * sizeof(float));
+        memcpy(layer->values + place, wide + i * qkv + (queries + kept + head) * size, size * sizeof(float));
+      }
+    }
+#pragma omp parallel num_threads(threads) if (threads > 1 && n > 1)
+    {
+      int64_t thread = 0;
+#ifdef _OPENMP
+      extern int omp_get_thread_num(void);
+      thread = omp_get_thread_num();
+#endif
+#pragma omp for schedule(static, 1)
+      for (int64_t job = 0; job < n * queries; job++) {
+        const int64_t i = job / queries, head = job % queries;
+        const int64_t place = (rows[i] * kept + head / group) * model->length * size;
+        attend(wide + i * qkv + head * size, layer->keys + place, layer->values + place, positions[i] + 1, size,
+               model->scale, space->scores + thread * (model->length + 8), heads + (i * queries + head) * size);
+      }
+    }
+    product(&layer->out, heads, queries * size, n, x, width, 1, threads);
+    for (int64_t i = 0; i < n; i++) normalise(x + i * width, layer->after, normed + i * width, width, model->eps);
+    product(&layer->gate_up, normed, width, n, wide, both, 0, threads);
+    for (int64_t i = 0; i < n; i++)
+      for (int64_t f = 0; f < hidden; f += 8) {
+        const v8 gate = *(v8 *)(wide + i * both + f), up = *(v8 *)(wide + i * both + hidden + f);
+        *(v8 *)(wide + i * both + f) = gate / (1.0f + exponential(-gate)) * up; /* SwiGLU */
+      }
+    product(&layer->down, wide, both, n, x, width, 1, threads);
+  }
+  for (int64_t i = 0; i < count; i++)
+    normalise(x + wanted[i] * width, model->norm, normed + i * width, width, model->eps);
+  product(&model->head, normed, width, count, logits, model->head.outputs, 0, threads);
+}
