@@ -12,6 +12,7 @@
 #include <string.h>
 
 #define PANEL 16
+#define BLOCK 384 /* inputs that are multiplied before the next rows are */
 #define MOST 6 /* rows of a tile: 6 x 16 sums fill the registers of AVX2 */
 
 typedef float v8 __attribute__((vector_size(32), aligned(4), may_alias));
@@ -58,18 +59,25 @@ static inline __attribute__((always_inline)) v8 load(const char *at, int64_t byt
   return __builtin_convertvector(*(const b8 *)at, v8);
 }
 
-/* Sums of M rows with P panels. Constants once inlined: the sums stay in registers. */
+/* Sums of M rows with P panels over the inputs from `start` to `end`, on top of what is in y unless `fresh`.
+   Constants once inlined: the sums stay in registers. */
 static inline __attribute__((always_inline)) void tile(const int M, const int P, const int64_t bytes, const Matrix *w,
-                                                       int64_t panel, const float *x, int64_t x_step, float *y,
-                                                       int64_t y_step, int add) {
-  const int64_t inputs = w->inputs, step = inputs * PANEL * bytes;
-  const char *at = (const char *)w->weights + panel * step;
+                                                       int64_t panel, int64_t start, int64_t end, const float *x,
+                                                       int64_t x_step, float *y, int64_t y_step, int fresh) {
+  const int64_t step = w->inputs * PANEL * bytes;
+  const char *at = (const char *)w->weights + panel * step + start * PANEL * bytes;
+  const int scaled = bytes == 1; /* then y is added to at the end */
   v8 sums[MOST][4][2];
 #pragma GCC unroll 8
   for (int m = 0; m < M; m++)
 #pragma GCC unroll 8
-    for (int p = 0; p < P; p++) sums[m][p][0] = sums[m][p][1] = (v8){0};
-  for (int64_t k = 0; k < inputs; k++, at += PANEL * bytes) {
+    for (int p = 0; p < P; p++)
+#pragma GCC unroll 2
+      for (int half = 0; half < 2; half++) {
+        sums[m][p][half] = (v8){0};
+        if (!fresh && !scaled) sums[m][p][half] = *(v8 *)(y + m * y_step + (panel + p) * PANEL + half * 8);
+      }
+  for (int64_t k = start; k < end; k++, at += PANEL * bytes) {
 #pragma GCC unroll 8
     for (int p = 0; p < P; p++) {
       const v8 low = load(at + p * step, bytes), high = load(at + p * step + 8 * bytes, bytes);
@@ -89,55 +97,64 @@ static inline __attribute__((always_inline)) void tile(const int M, const int P,
       for (int half = 0; half < 2; half++) {
         const int64_t column = (panel + p) * PANEL + half * 8;
         v8 found = sums[m][p][half], *target = (v8 *)(y + m * y_step + column);
-        if (bytes == 1) found *= *(const v8 *)(w->scales + column);
-        if (add) found += *target;
+        if (scaled) found *= *(const v8 *)(w->scales + column);
+        if (scaled && !fresh) found += *target;
         *target = found;
       }
 }
 
-#define TILES(bytes)                                                                                          \
-  static void tiles_##bytes(int M, int P, const Matrix *w, int64_t panel, const float *x, int64_t x_step,     \
-                            float *y, int64_t y_step, int add) {                                              \
-    switch (M * 8 + P) {                                                                                      \
-      case 8 + 4: tile(1, 4, bytes, w, panel, x, x_step, y, y_step, add); break;                              \
-      case 8 + 2: tile(1, 2, bytes, w, panel, x, x_step, y, y_step, add); break;                              \
-      case 8 + 1: tile(1, 1, bytes, w, panel, x, x_step, y, y_step, add); break;                              \
-      case 16 + 2: tile(2, 2, bytes, w, panel, x, x_step, y, y_step, add); break;                             \
-      case 16 + 1: tile(2, 1, bytes, w, panel, x, x_step, y, y_step, add); break;                             \
-      case 24 + 2: tile(3, 2, bytes, w, panel, x, x_step, y, y_step, add); break;                             \
-      case 24 + 1: tile(3, 1, bytes, w, panel, x, x_step, y, y_step, add); break;                             \
-      case 32 + 1: tile(4, 1, bytes, w, panel, x, x_step, y, y_step, add); break;                             \
-      case 40 + 1: tile(5, 1, bytes, w, panel, x, x_step, y, y_step, add); break;                             \
-      default: tile(6, 1, bytes, w, panel, x, x_step, y, y_step, add);                                        \
-    }                                                                                                         \
+#define PLACE w, panel, start, end, x, x_step, y, y_step, fresh
+#define TILES(bytes)                                                                                            \
+  static void tiles_##bytes(int M, int P, const Matrix *w, int64_t panel, int64_t start, int64_t end,           \
+                            const float *x, int64_t x_step, float *y, int64_t y_step, int fresh) {              \
+    switch (M * 8 + P) {                                                                                        \
+      case 8 + 4: tile(1, 4, bytes, PLACE); break;                                                              \
+      case 8 + 2: tile(1, 2, bytes, PLACE); break;                                                              \
+      case 8 + 1: tile(1, 1, bytes, PLACE); break;                                                              \
+      case 16 + 2: tile(2, 2, bytes, PLACE); break;                                                             \
+      case 16 + 1: tile(2, 1, bytes, PLACE); break;                                                             \
+      case 24 + 2: tile(3, 2, bytes, PLACE); break;                                                             \
+      case 24 + 1: tile(3, 1, bytes, PLACE); break;                                                             \
+      case 32 + 1: tile(4, 1, bytes, PLACE); break;                                                             \
+      case 40 + 1: tile(5, 1, bytes, PLACE); break;                                                             \
+      default: tile(6, 1, bytes, PLACE);                                                                        \
+    }                                                                                                           \
   }
 TILES(4)
 TILES(2)
 TILES(1)
 
-/* y (n, outputs) = x (n, inputs) · wᵀ, or is added to. */
-static void product(const Matrix *w, const float *x, int64_t x_step, int64_t n, float *y, int64_t y_step, int add,
+/* y (n, outputs) = x (n, inputs) · wᵀ, on top of what is in y unless `fresh`. */
+static void product(const Matrix *w, const float *x, int64_t x_step, int64_t n, float *y, int64_t y_step, int fresh,
                     int64_t threads) {
-  const int64_t panels = w->outputs / PANEL;
+  const int64_t panels = w->outputs / PANEL, inputs = w->inputs;
   /* With few rows, several panels at once: enough sums that none waits for itself. */
   const int at_once = n == 1 ? 4 : n <= 3 ? 2 : 1;
+  /* With many, as many inputs at a time as the nearest cache holds of a panel and six rows. */
+  const int64_t block = n > 2 * MOST && w->bytes != 1 ? BLOCK : inputs;
   const int64_t parts = (panels + at_once - 1) / at_once;
-#pragma omp parallel for schedule(static) num_threads(threads) if (threads > 1 && n * w->outputs * w->inputs > 50000)
-  for (int64_t part = 0; part < parts; part++)
-    for (int64_t row = 0; row < n; row += MOST) {
-      const int M = n - row < MOST ? (int)(n - row) : MOST;
-      int64_t panel = part * at_once;
-      const int64_t end = panel + at_once < panels ? panel + at_once : panels;
-      while (panel < end) {
-        const int P = end - panel >= at_once ? at_once : end - panel >= 2 && M <= 3 ? 2 : 1;
-        const float *from = x + row * x_step;
-        float *to = y + row * y_step;
-        if (w->bytes == 4) tiles_4(M, P, w, panel, from, x_step, to, y_step, add);
-        else if (w->bytes == 2) tiles_2(M, P, w, panel, from, x_step, to, y_step, add);
-        else tiles_1(M, P, w, panel, from, x_step, to, y_step, add);
-        panel += P;
+#pragma omp parallel num_threads(threads) if (threads > 1 && n * w->outputs * inputs > 50000)
+  for (int64_t start = 0; start < inputs; start += block) {
+#pragma omp for schedule(static) nowait /* the same parts for each thread every time */
+    for (int64_t part = 0; part < parts; part++) {
+      const int64_t end = start + block < inputs ? start + block : inputs;
+      for (int64_t row = 0; row < n; row += MOST) {
+        const int M = n - row < MOST ? (int)(n - row) : MOST;
+        int64_t panel = part * at_once;
+        const int64_t behind = panel + at_once < panels ? panel + at_once : panels;
+        while (panel < behind) {
+          const int P = behind - panel >= at_once ? at_once : behind - panel >= 2 && M <= 3 ? 2 : 1;
+          const float *from = x + row * x_step;
+          float *to = y + row * y_step;
+          const int first = fresh && start == 0;
+          if (w->bytes == 4) tiles_4(M, P, w, panel, start, end, from, x_step, to, y_step, first);
+          else if (w->bytes == 2) tiles_2(M, P, w, panel, start, end, from, x_step, to, y_step, first);
+          else tiles_1(M, P, w, panel, start, end, from, x_step, to, y_step, first);
+          panel += P;
+        }
       }
     }
+  }
 }
 
 /* Root-mean-square normalisation of `size` numbers, a multiple of 8. */
@@ -181,36 +198,59 @@ static void rotate(float *x, const float *cosines, const float *sines, int64_t s
   }
 }
 
-/* One head of one token: y = softmax(q·keysᵀ)·values over `count` times. */
+#define MIX(a, b, ...) __builtin_shufflevector(a, b, __VA_ARGS__)
+
+/* Scores of eight keys. The eight sums of each are added crosswise, all eight keys at once. */
+static inline __attribute__((always_inline)) v8 scores_of_eight(const float *q, const float *keys, int64_t size) {
+  v8 sums[8] = {{0}};
+  for (int64_t i = 0; i < size; i += 8) {
+    const v8 part = *(const v8 *)(q + i);
+#pragma GCC unroll 8
+    for (int t = 0; t < 8; t++) sums[t] += part * *(const v8 *)(keys + t * size + i);
+  }
+#pragma GCC unroll 4
+  for (int t = 0; t < 4; t++)
+    sums[t] = MIX(sums[t], sums[t + 4], 0, 1, 2, 3, 8, 9, 10, 11) + MIX(sums[t], sums[t + 4], 4, 5, 6, 7, 12, 13, 14, 15);
+#pragma GCC unroll 2
+  for (int t = 0; t < 2; t++)
+    sums[t] = MIX(sums[t], sums[t + 2], 0, 1, 8, 9, 4, 5, 12, 13) + MIX(sums[t], sums[t + 2], 2, 3, 10, 11, 6, 7, 14, 15);
+  return MIX(sums[0], sums[1], 0, 8, 2, 10, 4, 12, 6, 14) + MIX(sums[0], sums[1], 1, 9, 3, 11, 5, 13, 7, 15);
+}
+
+/* W·8 numbers of the weighted sum of `count` values. */
+static inline __attribute__((always_inline)) void weigh(const int W, const float *values, const float *weights,
+                                                        int64_t count, int64_t size, float factor, float *y) {
+  v8 sums[8] = {{0}};
+  for (int64_t t = 0; t < count; t++) {
+#pragma GCC unroll 8
+    for (int i = 0; i < W; i++) sums[i] += *(const v8 *)(values + t * size + i * 8) * weights[t];
+  }
+#pragma GCC unroll 8
+  for (int i = 0; i < W; i++) *(v8 *)(y + i * 8) = sums[i] * factor;
+}
+
+/* One head of one token: y = softmax(q·keysᵀ)·values over `count` times. Up to seven keys behind are read, not used. */
 static void attend(const float *q, const float *keys, const float *values, int64_t count, int64_t size, float scale,
                    float *scores, float *y) {
-  float highest = -3e38f;
-  for (int64_t t = 0; t < count; t++) {
-    v8 sum = {0};
-    for (int64_t i = 0; i < size; i += 8) sum += *(const v8 *)(q + i) * *(const v8 *)(keys + t * size + i);
-    const float score = sum8(sum) * scale;
-    scores[t] = score;
-    if (score > highest) highest = score;
-  }
-  v8 total = {0};
+  v8 highest = (v8){0} - 3e38f, total = {0};
   for (int64_t t = 0; t < count; t += 8) {
-    for (int64_t i = count; i < t + 8; i++) scores[i] = -3e38f; /* behind the last: nothing */
-    v8 part = exponential(*(v8 *)(scores + t) - highest);
-    if (t + 8 > count)
-      for (int64_t i = count - t; i < 8; i++) part[i] = 0;
+    v8 found = scores_of_eight(q, keys + t * size, size) * scale;
+    for (int64_t i = count - t; i < 8; i++) found[i] = -3e38f;
+    *(v8 *)(scores + t) = found;
+    highest = pick(found > highest, found, highest);
+  }
+  float most = highest[0];
+  for (int i = 1; i < 8; i++) most = highest[i] > most ? highest[i] : most;
+  for (int64_t t = 0; t < count; t += 8) {
+    v8 part = exponential(*(v8 *)(scores + t) - most);
+    for (int64_t i = count - t; i < 8; i++) part[i] = 0;
     *(v8 *)(scores + t) = part;
     total += part;
   }
   const float factor = 1.0f / sum8(total);
-  for (int64_t i = 0; i < size; i += 16) {
-    v8 low = {0}, high = {0};
-    for (int64_t t = 0; t < count; t++) {
-      low += *(const v8 *)(values + t * size + i) * scores[t];
-      high += *(const v8 *)(values + t * size + i + 8) * scores[t];
-    }
-    *(v8 *)(y + i) = low * factor;
-    *(v8 *)(y + i + 8) = high * factor;
-  }
+  int64_t i = 0;
+  for (; i + 64 <= size; i += 64) weigh(8, values + i, scores, count, size, factor, y + i);
+  for (; i < size; i += 16) weigh(2, values + i, scores, count, size, factor, y + i);
 }
 
 /* Read n tokens: `ids` at `positions` of texts `rows`, each behind those of its text that were read before or stand
@@ -226,7 +266,7 @@ void read_tokens(const Model *model, const Space *space, int64_t n, const int64_
     const Layer *layer = model->layer + number;
     const int64_t qkv = layer->qkv.outputs, both = layer->gate_up.outputs, hidden = both / 2;
     for (int64_t i = 0; i < n; i++) normalise(x + i * width, layer->before, normed + i * width, width, model->eps);
-    product(&layer->qkv, normed, width, n, wide, qkv, 0, threads);
+    product(&layer->qkv, normed, width, n, wide, qkv, 1, threads);
     for (int64_t i = 0; i < n; i++) {
       const float *cosines = model->cosines + positions[i] * size, *sines = model->sines + positions[i] * size;
       for (int64_t head = 0; head < queries + kept; head++) {
@@ -256,17 +296,17 @@ void read_tokens(const Model *model, const Space *space, int64_t n, const int64_
                model->scale, space->scores + thread * (model->length + 8), heads + (i * queries + head) * size);
       }
     }
-    product(&layer->out, heads, queries * size, n, x, width, 1, threads);
+    product(&layer->out, heads, queries * size, n, x, width, 0, threads);
     for (int64_t i = 0; i < n; i++) normalise(x + i * width, layer->after, normed + i * width, width, model->eps);
-    product(&layer->gate_up, normed, width, n, wide, both, 0, threads);
+    product(&layer->gate_up, normed, width, n, wide, both, 1, threads);
     for (int64_t i = 0; i < n; i++)
       for (int64_t f = 0; f < hidden; f += 8) {
         const v8 gate = *(v8 *)(wide + i * both + f), up = *(v8 *)(wide + i * both + hidden + f);
         *(v8 *)(wide + i * both + f) = gate / (1.0f + exponential(-gate)) * up; /* SwiGLU */
       }
-    product(&layer->down, wide, both, n, x, width, 1, threads);
+    product(&layer->down, wide, both, n, x, width, 0, threads);
   }
   for (int64_t i = 0; i < count; i++)
     normalise(x + wanted[i] * width, model->norm, normed + i * width, width, model->eps);
-  product(&model->head, normed, width, count, logits, model->head.outputs, 0, threads);
+  product(&model->head, normed, width, count, logits, model->head.outputs, 1, threads);
 }

@@ -19,8 +19,8 @@ from lifelong import progress
 
 _SOURCE = Path(__file__).with_name("kernel.c")
 _FLAGS = ("-O3", "-march=native", "-fPIC")
-# Compiling and linking: with the threads of torch's own OpenMP, which is loaded already (a second one would fight it for
-# the cores); with the compiler's; without threads.
+# Compiling and linking: with the threads of torch's own OpenMP, which is loaded already (a second one would fight it
+# for the cores); with the compiler's; without threads.
 _WAYS: tuple[tuple[tuple[str, ...], tuple[str, ...]], ...] = (
     (("-fopenmp",), ()),
     (("-fopenmp",), ("-fopenmp",)),
@@ -121,7 +121,7 @@ def _compile(compiler: str, place: Path) -> ctypes.CDLL:
                 except OSError as error:
                     said = str(error)
                     continue
-                os.replace(whole, place)
+                whole.replace(place)
                 return found
     raise OSError(said)
 

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 Precision = Literal["fp32", "bf16", "int8"]
 
 _PANEL = 16  # outputs that lie side by side
-_CHUNK = 64  # tokens that are read in one call at most
+_CHUNK = 192
 _BYTES = {torch.float32: 4, torch.bfloat16: 2, torch.int8: 1}
 
 
@@ -140,7 +140,10 @@ class KernelDecoder:
         self._read_tokens, self._vocab = library.read_tokens, config.vocab_size
         packed = _weights(model, precision).matrices
         shape = (len(model.model.layers), rows, config.num_kv_heads, length, config.head_dim)
-        self.keys, self.values = torch.zeros(shape), torch.zeros(shape)
+        # Behind the last text's keys up to seven more are read, and not used.
+        self.keys, self.values = (
+            torch.zeros(math.prod(shape) + 8 * config.head_dim)[: -8 * config.head_dim].view(shape) for _ in range(2)
+        )
         threads = torch.get_num_threads()
         cos, sin = rotary_tables(torch.arange(length), config.head_dim, config.rope_theta)
         wide = max(len(one.weights) for number, one in enumerate(packed[:-1]) if number % 4 in (0, 2)) * _PANEL
