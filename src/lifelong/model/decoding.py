@@ -1,7 +1,8 @@
 """Reading token by token, many texts side by side: keys and values of what was read are kept.
 
-`StaticDecoder` is for our own transformer: one preallocated cache, in which every text has its own length, so that
-texts come and go while others go on. `lifelong.model.group_decoding` is for models of `transformers`.
+`lifelong.model.kernel_decoding` is for our own transformer on a CPU, `StaticDecoder` where that cannot read. Both have
+one preallocated cache, in which every text has its own length, so that texts come and go while others go on.
+`lifelong.model.group_decoding` is for models of `transformers`.
 
 Shape letters: E experts, B rows (texts), T time, C d_model, Q query heads, K key-value heads, D head_dim, V vocabulary.
 """
@@ -26,7 +27,13 @@ _JOINED = 100_000_000
 
 
 class Decoder(Protocol):
-    """What writing text needs of a model. Rows are numbered from 0 without gaps."""
+    """What writing text needs of a model. Rows are numbered from 0 without gaps.
+
+    Attributes:
+        exact: what follows a text is the same to the bit, whatever is read beside it.
+    """
+
+    exact: bool
 
     def read(self, prompts: Sequence[Sequence[int]]) -> Tensor:
         """Begin a row for each prompt behind those there are; return what follows them, (E, prompts, V)."""
@@ -54,6 +61,8 @@ class StaticDecoder:
         length: tokens of a text at most.
         experts: how many compute at once.
     """
+
+    exact = False
 
     def __init__(self, model: Transformer, rows: int, length: int, experts: int = 1) -> None:
         from lifelong.model.transformer import Block, rotary_tables

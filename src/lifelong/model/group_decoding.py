@@ -24,6 +24,8 @@ class GroupDecoder:
         experts: how many compute at once; see `StaticDecoder`.
     """
 
+    exact = False
+
     def __init__(self, model: ForeignModel, length: int, experts: int = 1) -> None:
         self._model, self._length, self._experts = model, length, experts
         self._groups: list[tuple[list[int], Any]] = []  # numbers of rows, and their cache

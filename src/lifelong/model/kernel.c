@@ -29,14 +29,19 @@ typedef struct {
 } Matrix;
 
 typedef struct {
-  Matrix qkv, out, gate_up, down;
+  Matrix down, up; /* up.inputs = down.outputs; up.outputs = 0: none */
+} Branch;
+
+typedef struct {
+  Matrix product[4];         /* queries, keys and values; attention's output; gate and up; down */
+  const Branch *branches[4]; /* what each expert adds to it; NULL: none does */
   const float *before, *after;       /* weights of the norms */
   const float *query_norm, *key_norm; /* of every head; NULL: none */
   float *keys, *values;              /* (rows, kv_heads, length, head_dim) */
 } Layer;
 
 typedef struct {
-  int64_t layers, width, queries, kv_heads, head_dim, hidden, length, threads;
+  int64_t layers, experts, width, queries, kv_heads, head_dim, length, threads;
   float eps, scale; /* of the norms; of attention's scores */
   const float *embeddings, *cosines, *sines, *norm; /* tables (length, head_dim) */
   Matrix head;
@@ -46,7 +51,8 @@ typedef struct {
 /* Working space for n tokens, of which `wanted` want logits; see kernel_decoding.py for the sizes. */
 typedef struct {
   float *x, *normed, *wide, *heads; /* (n, width) twice, (n, outputs of the widest layer), (n, queries·head_dim) */
-  float *scores;                    /* (threads, length) */
+  float *low;                       /* (n, outputs of the widest branch's down) */
+  float *scores;                    /* (threads, length + 8) */
 } Space;
 
 static inline __attribute__((always_inline)) float sum8(v8 x) {
@@ -157,6 +163,22 @@ static void product(const Matrix *w, const float *x, int64_t x_step, int64_t n, 
   }
 }
 
+enum { QKV, OUT, GATE_UP, DOWN };
+
+/* A product of a layer, with what each expert's branch adds to its tokens. */
+static void with_branches(const Model *model, const Layer *layer, int which, const float *x, int64_t x_step, int64_t n,
+                          float *y, int64_t y_step, int fresh, float *low) {
+  const int64_t each = n / model->experts;
+  product(layer->product + which, x, x_step, n, y, y_step, fresh, model->threads);
+  if (!layer->branches[which]) return;
+  for (int64_t expert = 0; expert < model->experts; expert++) {
+    const Branch *branch = layer->branches[which] + expert;
+    if (!branch->up.outputs) continue;
+    product(&branch->down, x + expert * each * x_step, x_step, each, low, branch->down.outputs, 1, model->threads);
+    product(&branch->up, low, branch->down.outputs, each, y + expert * each * y_step, y_step, 0, model->threads);
+  }
+}
+
 /* Root-mean-square normalisation of `size` numbers, a multiple of 8. */
 static void normalise(const float *x, const float *weight, float *y, int64_t size, float eps) {
   v8 squares = {0};
@@ -254,7 +276,7 @@ static void attend(const float *q, const float *keys, const float *values, int64
 }
 
 /* Read n tokens: `ids` at `positions` of texts `rows`, each behind those of its text that were read before or stand
-   before it here. Of the tokens numbered `wanted` the logits of what follows come into `logits` (wanted, head.outputs).
+   before it here. Of several experts, an equal share of the tokens is each one's, in their order. Of the tokens numbered `wanted` the logits of what follows come into `logits` (wanted, head.outputs).
  */
 void read_tokens(const Model *model, const Space *space, int64_t n, const int64_t *ids, const int64_t *rows,
                  const int64_t *positions, int64_t count, const int64_t *wanted, float *logits) {
@@ -264,9 +286,9 @@ void read_tokens(const Model *model, const Space *space, int64_t n, const int64_
   for (int64_t i = 0; i < n; i++) memcpy(x + i * width, model->embeddings + ids[i] * width, width * sizeof(float));
   for (int64_t number = 0; number < model->layers; number++) {
     const Layer *layer = model->layer + number;
-    const int64_t qkv = layer->qkv.outputs, both = layer->gate_up.outputs, hidden = both / 2;
+    const int64_t qkv = layer->product[QKV].outputs, both = layer->product[GATE_UP].outputs, hidden = both / 2;
     for (int64_t i = 0; i < n; i++) normalise(x + i * width, layer->before, normed + i * width, width, model->eps);
-    product(&layer->qkv, normed, width, n, wide, qkv, 1, threads);
+    with_branches(model, layer, QKV, normed, width, n, wide, qkv, 1, space->low);
     for (int64_t i = 0; i < n; i++) {
       const float *cosines = model->cosines + positions[i] * size, *sines = model->sines + positions[i] * size;
       for (int64_t head = 0; head < queries + kept; head++) {
@@ -296,15 +318,15 @@ void read_tokens(const Model *model, const Space *space, int64_t n, const int64_
                model->scale, space->scores + thread * (model->length + 8), heads + (i * queries + head) * size);
       }
     }
-    product(&layer->out, heads, queries * size, n, x, width, 0, threads);
+    with_branches(model, layer, OUT, heads, queries * size, n, x, width, 0, space->low);
     for (int64_t i = 0; i < n; i++) normalise(x + i * width, layer->after, normed + i * width, width, model->eps);
-    product(&layer->gate_up, normed, width, n, wide, both, 1, threads);
+    with_branches(model, layer, GATE_UP, normed, width, n, wide, both, 1, space->low);
     for (int64_t i = 0; i < n; i++)
       for (int64_t f = 0; f < hidden; f += 8) {
         const v8 gate = *(v8 *)(wide + i * both + f), up = *(v8 *)(wide + i * both + hidden + f);
         *(v8 *)(wide + i * both + f) = gate / (1.0f + exponential(-gate)) * up; /* SwiGLU */
       }
-    product(&layer->down, wide, both, n, x, width, 0, threads);
+    with_branches(model, layer, DOWN, wide, both, n, x, width, 0, space->low);
   }
   for (int64_t i = 0; i < count; i++)
     normalise(x + wanted[i] * width, model->norm, normed + i * width, width, model->eps);

@@ -35,11 +35,18 @@ class Matrix(ctypes.Structure):
     _fields_ = [("weights", Pointer), ("scales", Pointer), ("outputs", Number), ("inputs", Number), ("bytes", Number)]
 
 
+class Branch(ctypes.Structure):
+    """What an expert adds to a product."""
+
+    _fields_ = [("down", Matrix), ("up", Matrix)]
+
+
 class Layer(ctypes.Structure):
     """The weights of a layer, and its keys and values."""
 
     _fields_ = [
-        *((name, Matrix) for name in ("qkv", "out", "gate_up", "down")),
+        ("product", Matrix * 4),
+        ("branches", ctypes.POINTER(Branch) * 4),
         *((name, Pointer) for name in ("before", "after", "query_norm", "key_norm", "keys", "values")),
     ]
 
@@ -50,7 +57,7 @@ class Model(ctypes.Structure):
     _fields_ = [
         *(
             (name, Number)
-            for name in ("layers", "width", "queries", "kv_heads", "head_dim", "hidden", "length", "threads")
+            for name in ("layers", "experts", "width", "queries", "kv_heads", "head_dim", "length", "threads")
         ),
         ("eps", ctypes.c_float),
         ("scale", ctypes.c_float),
@@ -63,7 +70,7 @@ class Model(ctypes.Structure):
 class Space(ctypes.Structure):
     """Working space."""
 
-    _fields_ = [(name, Pointer) for name in ("x", "normed", "wide", "heads", "scores")]
+    _fields_ = [(name, Pointer) for name in ("x", "normed", "wide", "heads", "low", "scores")]
 
 
 @cache
