@@ -3,8 +3,9 @@
    Every sum is taken in one order, whatever is computed beside it: a token's states are the same to the bit alone and
    in a batch, in a prompt and after it. That, and that nothing is called between products, is why this exists.
 
-   Matrices (outputs x inputs) are packed in panels of 16 outputs, an input's 16 weights side by side: fp32, bf16
-   (its 16 bits are fp32's upper half), or int8 with a scale for each output. Sums are fp32.
+   Matrices (outputs x inputs) are packed in panels of 16 outputs, an input's 16 weights side by side: fp32, or bf16,
+   whose 16 bits are fp32's upper half (the first eight outputs are the lower halves of eight words, the others the
+   upper ones). Sums are fp32.
 
    Compiled when it is first needed, by lifelong/model/kernel.py, whose structures mirror these. */
 
@@ -17,15 +18,12 @@
 
 typedef float v8 __attribute__((vector_size(32), aligned(4), may_alias));
 typedef int32_t i8 __attribute__((vector_size(32), aligned(4), may_alias));
-typedef uint16_t h8 __attribute__((vector_size(16), aligned(2), may_alias));
-typedef int8_t b8 __attribute__((vector_size(8), aligned(1), may_alias));
 
 typedef struct {
   const void *weights;
-  const float *scales; /* of int8 */
-  int64_t outputs;     /* a multiple of PANEL: filled up with zeros */
+  int64_t outputs; /* a multiple of PANEL: filled up with zeros */
   int64_t inputs;
-  int64_t bytes; /* of a weight: 4 fp32, 2 bf16, 1 int8 */
+  int64_t bytes; /* of a weight: 4 fp32, 2 bf16 */
 } Matrix;
 
 typedef struct {
@@ -59,10 +57,16 @@ static inline __attribute__((always_inline)) float sum8(v8 x) {
   return ((x[0] + x[4]) + (x[2] + x[6])) + ((x[1] + x[5]) + (x[3] + x[7]));
 }
 
-static inline __attribute__((always_inline)) v8 load(const char *at, int64_t bytes) {
-  if (bytes == 4) return *(const v8 *)at;
-  if (bytes == 2) return (v8)(__builtin_convertvector(*(const h8 *)at, i8) << 16);
-  return __builtin_convertvector(*(const b8 *)at, v8);
+/* The 16 weights of one input. */
+static inline __attribute__((always_inline)) void load(const char *at, int64_t bytes, v8 *low, v8 *high) {
+  if (bytes == 4) {
+    *low = *(const v8 *)at;
+    *high = *(const v8 *)(at + 32);
+  } else {
+    const i8 words = *(const i8 *)at;
+    *low = (v8)(words << 16);
+    *high = (v8)(words & -65536);
+  }
 }
 
 /* Sums of M rows with P panels over the inputs from `start` to `end`, on top of what is in y unless `fresh`.
@@ -72,7 +76,6 @@ static inline __attribute__((always_inline)) void tile(const int M, const int P,
                                                        int64_t x_step, float *y, int64_t y_step, int fresh) {
   const int64_t step = w->inputs * PANEL * bytes;
   const char *at = (const char *)w->weights + panel * step + start * PANEL * bytes;
-  const int scaled = bytes == 1; /* then y is added to at the end */
   v8 sums[MOST][4][2];
 #pragma GCC unroll 8
   for (int m = 0; m < M; m++)
@@ -81,12 +84,13 @@ static inline __attribute__((always_inline)) void tile(const int M, const int P,
 #pragma GCC unroll 2
       for (int half = 0; half < 2; half++) {
         sums[m][p][half] = (v8){0};
-        if (!fresh && !scaled) sums[m][p][half] = *(v8 *)(y + m * y_step + (panel + p) * PANEL + half * 8);
+        if (!fresh) sums[m][p][half] = *(v8 *)(y + m * y_step + (panel + p) * PANEL + half * 8);
       }
   for (int64_t k = start; k < end; k++, at += PANEL * bytes) {
 #pragma GCC unroll 8
     for (int p = 0; p < P; p++) {
-      const v8 low = load(at + p * step, bytes), high = load(at + p * step + 8 * bytes, bytes);
+      v8 low, high;
+      load(at + p * step, bytes, &low, &high);
 #pragma GCC unroll 8
       for (int m = 0; m < M; m++) {
         const float one = x[m * x_step + k];
@@ -100,13 +104,8 @@ static inline __attribute__((always_inline)) void tile(const int M, const int P,
 #pragma GCC unroll 8
     for (int p = 0; p < P; p++)
 #pragma GCC unroll 2
-      for (int half = 0; half < 2; half++) {
-        const int64_t column = (panel + p) * PANEL + half * 8;
-        v8 found = sums[m][p][half], *target = (v8 *)(y + m * y_step + column);
-        if (scaled) found *= *(const v8 *)(w->scales + column);
-        if (scaled && !fresh) found += *target;
-        *target = found;
-      }
+      for (int half = 0; half < 2; half++)
+        *(v8 *)(y + m * y_step + (panel + p) * PANEL + half * 8) = sums[m][p][half];
 }
 
 #define PLACE w, panel, start, end, x, x_step, y, y_step, fresh
@@ -128,7 +127,6 @@ static inline __attribute__((always_inline)) void tile(const int M, const int P,
   }
 TILES(4)
 TILES(2)
-TILES(1)
 
 /* y (n, outputs) = x (n, inputs) · wᵀ, on top of what is in y unless `fresh`. */
 static void product(const Matrix *w, const float *x, int64_t x_step, int64_t n, float *y, int64_t y_step, int fresh,
@@ -137,7 +135,7 @@ static void product(const Matrix *w, const float *x, int64_t x_step, int64_t n, 
   /* With few rows, several panels at once: enough sums that none waits for itself. */
   const int at_once = n == 1 ? 4 : n <= 3 ? 2 : 1;
   /* With many, as many inputs at a time as the nearest cache holds of a panel and six rows. */
-  const int64_t block = n > 2 * MOST && w->bytes != 1 ? BLOCK : inputs;
+  const int64_t block = n > 2 * MOST ? BLOCK : inputs;
   const int64_t parts = (panels + at_once - 1) / at_once;
 #pragma omp parallel num_threads(threads) if (threads > 1 && n * w->outputs * inputs > 50000)
   for (int64_t start = 0; start < inputs; start += block) {
@@ -154,8 +152,7 @@ static void product(const Matrix *w, const float *x, int64_t x_step, int64_t n, 
           float *to = y + row * y_step;
           const int first = fresh && start == 0;
           if (w->bytes == 4) tiles_4(M, P, w, panel, start, end, from, x_step, to, y_step, first);
-          else if (w->bytes == 2) tiles_2(M, P, w, panel, start, end, from, x_step, to, y_step, first);
-          else tiles_1(M, P, w, panel, start, end, from, x_step, to, y_step, first);
+          else tiles_2(M, P, w, panel, start, end, from, x_step, to, y_step, first);
           panel += P;
         }
       }

@@ -32,7 +32,7 @@ Pointer, Number = ctypes.c_void_p, ctypes.c_int64
 class Matrix(ctypes.Structure):
     """See `kernel.c`, also for the rest."""
 
-    _fields_ = [("weights", Pointer), ("scales", Pointer), ("outputs", Number), ("inputs", Number), ("bytes", Number)]
+    _fields_ = [("weights", Pointer), ("outputs", Number), ("inputs", Number), ("bytes", Number)]
 
 
 class Branch(ctypes.Structure):

@@ -182,6 +182,6 @@ def _addresses(branches: Sequence[Any] | None) -> Any:
     """Return an array of what every expert adds, or None."""
     if branches is None:
         return None
-    none = kernel.Matrix(None, None, 0, 0, 4)
+    none = kernel.Matrix(None, 0, 0, 4)
     pairs = [(none, none) if one is None else (one[0].address(), one[1].address()) for one in branches]
     return (kernel.Branch * len(pairs))(*(kernel.Branch(*pair) for pair in pairs))

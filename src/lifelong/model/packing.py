@@ -16,18 +16,17 @@ from lifelong.model import kernel
 if TYPE_CHECKING:
     from lifelong.model.transformer import Block, Transformer
 
-Precision = Literal["fp32", "bf16", "int8"]
+Precision = Literal["fp32", "bf16"]
 
 PANEL = 16  # outputs that lie side by side
-_BYTES = {torch.float32: 4, torch.bfloat16: 2, torch.int8: 1}
+_BYTES = {torch.float32: 4, torch.bfloat16: 2}
 
 
 @dataclass
 class Packed:
-    """A matrix (outputs, inputs): weights (outputs / 16, inputs, 16), and scales (outputs,) of int8."""
+    """A matrix (outputs, inputs): weights (outputs / 16, inputs, 16)."""
 
     weights: Tensor
-    scales: Tensor | None = None
 
     @property
     def outputs(self) -> int:
@@ -36,27 +35,23 @@ class Packed:
 
     def address(self) -> kernel.Matrix:
         """Return where it lies; it must live as long."""
-        scales = None if self.scales is None else self.scales.data_ptr()
-        sizes = self.outputs, self.weights.shape[1], _BYTES[self.weights.dtype]
-        return kernel.Matrix(self.weights.data_ptr(), scales, *sizes)
+        return kernel.Matrix(self.weights.data_ptr(), self.outputs, self.weights.shape[1], _BYTES[self.weights.dtype])
 
 
 def pack(weights: Tensor, precision: Precision = "fp32") -> Packed:
     """Pack a matrix (outputs, inputs), filled up with zeros to a multiple of 16 outputs.
 
     fp32 weights whose lower half is 0, as those of a model that was published in bf16, are held in 16 bits: nothing is
-    lost. int8 has a scale for each output: the largest weight's size divided by 127.
+    lost.
     """
     filled = F.pad(weights, (0, 0, 0, -len(weights) % PANEL))
-    scales = None
-    if precision == "int8":
-        scales = filled.abs().amax(1).clamp(min=1e-30) / 127
-        filled = (filled / scales.unsqueeze(1)).round_().to(torch.int8)
-    else:
-        half = filled.bfloat16()
-        if precision == "bf16" or torch.equal(half.float(), filled):
-            filled = half
-    return Packed(filled.unflatten(0, (-1, PANEL)).transpose(1, 2).contiguous(), scales)
+    half = filled.bfloat16()
+    if precision == "bf16" or torch.equal(half.float(), filled):
+        filled = half
+    panels = filled.unflatten(0, (-1, PANEL)).transpose(1, 2)
+    if filled.dtype == torch.bfloat16:  # a word holds output i and output i + 8
+        panels = panels.unflatten(2, (2, PANEL // 2)).transpose(2, 3).flatten(2)
+    return Packed(panels.contiguous())
 
 
 def blocks_of(model: Transformer) -> list[Block]:

@@ -243,7 +243,7 @@ class Transformer(LanguageModel):
         return frozenset({"lm_head.weight"} if self.config.tie_embeddings else ())
 
     def set_precision(self, precision: Precision) -> None:
-        """Write text with weights in fp32, bf16 or int8, on a CPU with a C compiler; see `LanguageModel`."""
+        """Write text with weights in fp32 or bf16, on a CPU with a C compiler; see `LanguageModel`."""
         if precision != "fp32" and not can_read(self):
             raise LifelongError(
                 f"writing in {precision} needs a CPU, a C compiler (cc, or $CC), and widths that 16 divides",
