@@ -28,6 +28,7 @@ from lifelong.model.adapters import merge_adapter
 from lifelong.model.decoding import StaticDecoder
 from lifelong.model.directory import load_model
 from lifelong.model.experts import all_experts
+from lifelong.model.kernel_decoding import KernelDecoder
 from lifelong.text.document import Document
 from lifelong.text.memory import ReplayMemory
 

@@ -14,6 +14,7 @@
 
 #define PANEL 16
 #define BLOCK 384 /* inputs that are multiplied before the next rows are */
+#define WORTH 400000 /* products from which on a second thread gains more than it costs to wait for it */
 #define MOST 6 /* rows of a tile: 6 x 16 sums fill the registers of AVX2 */
 
 typedef float v8 __attribute__((vector_size(32), aligned(4), may_alias));
@@ -137,7 +138,7 @@ static void product(const Matrix *w, const float *x, int64_t x_step, int64_t n, 
   /* With many, as many inputs at a time as the nearest cache holds of a panel and six rows. */
   const int64_t block = n > 2 * MOST ? BLOCK : inputs;
   const int64_t parts = (panels + at_once - 1) / at_once;
-#pragma omp parallel num_threads(threads) if (threads > 1 && n * w->outputs * inputs > 50000)
+#pragma omp parallel num_threads(threads) if (threads > 1 && n * w->outputs * inputs > WORTH)
   for (int64_t start = 0; start < inputs; start += block) {
 #pragma omp for schedule(static) nowait /* the same parts for each thread every time */
     for (int64_t part = 0; part < parts; part++) {
@@ -300,7 +301,7 @@ void read_tokens(const Model *model, const Space *space, int64_t n, const int64_
         memcpy(layer->values + place, wide + i * qkv + (queries + kept + head) * size, size * sizeof(float));
       }
     }
-#pragma omp parallel num_threads(threads) if (threads > 1 && n > 1)
+#pragma omp parallel num_threads(threads) if (threads > 1 && n * queries * size * (positions[0] + n) > WORTH)
     {
       int64_t thread = 0;
 #ifdef _OPENMP

@@ -5,6 +5,7 @@ Without a compiler there is none, and `lifelong.model.decoding.StaticDecoder` re
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import hashlib
 import os
@@ -89,12 +90,13 @@ def load_kernel() -> ctypes.CDLL | None:
     facts = "\0".join([_SOURCE.read_text(encoding="utf-8"), compiler, torch.__version__, _processor()])
     folder = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "lifelong"
     place = folder / f"kernel-{hashlib.sha256(facts.encode()).hexdigest()[:16]}.so"
+    if place.is_file():
+        with contextlib.suppress(OSError):  # a damaged one is made again
+            return _open(place)
     try:
-        if not place.is_file():
-            folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-            progress.note("note: compiling what reads tokens on this processor (once, a few seconds)")
-            return _compile(compiler, place)
-        return _open(place)
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        progress.note("note: compiling what reads tokens on this processor (once, a few seconds)")
+        return _compile(compiler, place)
     except OSError as error:
         progress.note(f"note: reading goes on with slower means: {error}")
         return None
