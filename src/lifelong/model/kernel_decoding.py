@@ -67,9 +67,10 @@ class KernelDecoder:
             torch.empty(max(_CHUNK, experts), size) for size in (config.d_model, config.d_model, wide, attended, low)
         ]
         self._parts.append(torch.empty(self._threads, length + 8))
-        self._space = kernel.Space(*(part.data_ptr() for part in self._parts))
+        self._room = ctypes.byref(kernel.Space(*(part.data_ptr() for part in self._parts)))
         self.keys, self.values = self._new_cache(), self._new_cache()
         self._lengths: list[int] = []  # of every row
+        self._numbers, self._vocab = torch.arange(rows), config.vocab_size
         self._connect()
 
     def _new_cache(self) -> Tensor:
@@ -100,12 +101,13 @@ class KernelDecoder:
                 self.values[number].data_ptr(),
             )
         sizes = config.num_layers, self._experts, config.d_model, config.num_query_heads, config.num_kv_heads
-        self._facts = kernel.Model(
+        facts = kernel.Model(
             *sizes, config.head_dim, self._length, self._threads,
             config.norm_eps, 1 / math.sqrt(config.head_dim),
             backbone.embed_tokens.weight.data_ptr(), *(table.data_ptr() for table in self._tables),
             backbone.norm.weight.data_ptr(), self._packed[-1].address(), layers,
         )  # fmt: skip
+        self._where = ctypes.byref(facts)
         self._lists = layers, lists  # ctypes keeps no array alive that it points to
 
     def read(self, prompts: Sequence[Sequence[int]]) -> Tensor:
@@ -116,7 +118,7 @@ class KernelDecoder:
         source = [unique.setdefault(tuple(prompt), row) for row, prompt in enumerate(prompts, start=first)]
         tokens = [(token, row, at) for ids, row in unique.items() for at, token in enumerate(ids)]
         ends = [end - 1 for end in accumulate(map(len, unique))]
-        logits = self._run(torch.tensor(tokens).T, ends)
+        logits = self._run(torch.tensor(tokens).T.contiguous(), torch.tensor(ends))
         for row, same in enumerate(source, start=first):
             if row != same:
                 self._copy(same, row)
@@ -125,33 +127,35 @@ class KernelDecoder:
 
     def step(self, tokens: Tensor) -> Tensor:
         """Read one more token of every row, (rows,); return logits (E, rows, V) of what follows."""
-        rows = len(self._lengths)
-        read = torch.stack((tokens, torch.arange(rows), torch.tensor(self._lengths)))
+        rows = self._numbers[: len(self._lengths)]
+        positions = torch.tensor(self._lengths)
         self._lengths = [length + 1 for length in self._lengths]
-        return self._run(read, range(rows))
+        if len(rows) * self._experts <= _CHUNK:
+            return self._read(tokens, rows, positions, rows)
+        return self._run(torch.stack((tokens, rows, positions)), rows)
 
-    def _run(self, tokens: Tensor, wanted: Sequence[int]) -> Tensor:
+    def _run(self, tokens: Tensor, wanted: Tensor) -> Tensor:
         """Read tokens (3, n): their ids, rows and positions; return logits (E, wanted, V) behind some of them."""
-        experts, width = self._experts, self._packed[-1].outputs
-        chunk = max(1, _CHUNK // experts)
+        chunk = max(1, _CHUNK // self._experts)
         found = []
         for start in range(0, tokens.shape[1], chunk):
-            part = tokens[:, start : start + chunk]
-            size = part.shape[1]
-            ids, rows, positions = part.repeat(1, experts).contiguous()
-            numbers = torch.arange(experts).repeat_interleave(size)
-            rows += numbers * self._rows
-            own = torch.tensor(
-                [number - start for number in wanted if start <= number < start + size], dtype=torch.long
-            )
-            ends = (own + size * torch.arange(experts).unsqueeze(1)).flatten()
-            logits = torch.empty(experts, len(own), width)
-            self._read_tokens(
-                ctypes.byref(self._facts), ctypes.byref(self._space), size * experts,
-                ids.data_ptr(), rows.data_ptr(), positions.data_ptr(), len(ends), ends.data_ptr(), logits.data_ptr(),
-            )  # fmt: skip
-            found.append(logits)
-        return (found[0] if len(found) == 1 else torch.cat(found, dim=1))[..., : self._model.config.vocab_size]
+            own = wanted[(wanted >= start) & (wanted < start + chunk)] - start
+            found.append(self._read(*tokens[:, start : start + chunk], own))
+        return torch.cat(found, dim=1)
+
+    def _read(self, ids: Tensor, rows: Tensor, positions: Tensor, wanted: Tensor) -> Tensor:
+        """Read tokens that fit the space, each (n,); see `_run`."""
+        experts, size = self._experts, len(ids)
+        logits = torch.empty(experts, len(wanted), self._packed[-1].outputs)
+        if experts > 1:
+            numbers = torch.arange(experts).unsqueeze(1)
+            ids, positions = ids.repeat(experts), positions.repeat(experts)
+            rows, wanted = (rows + numbers * self._rows).flatten(), (wanted + numbers * size).flatten()
+        self._read_tokens(
+            self._where, self._room, experts * size, ids.data_ptr(), rows.data_ptr(), positions.data_ptr(),
+            len(wanted), wanted.data_ptr(), logits.data_ptr(),
+        )  # fmt: skip
+        return logits[..., : self._vocab]
 
     def drop(self, row: int) -> None:
         """Forget a row; the last row takes its number."""
