@@ -140,7 +140,8 @@ class KernelDecoder:
         found = []
         for start in range(0, tokens.shape[1], chunk):
             own = wanted[(wanted >= start) & (wanted < start + chunk)] - start
-            found.append(self._read(*tokens[:, start : start + chunk], own))
+            ids, rows, positions = tokens[:, start : start + chunk]
+            found.append(self._read(ids, rows, positions, own))
         return torch.cat(found, dim=1)
 
     def _read(self, ids: Tensor, rows: Tensor, positions: Tensor, wanted: Tensor) -> Tensor:
