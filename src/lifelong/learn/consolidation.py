@@ -123,7 +123,7 @@ def consolidate(model: Path, settings: ConsolidateSettings, *, dry_run: bool = F
         if not teacher.plain_logits:
             raise LifelongError("models of this family cannot be consolidated yet: they scale or cap their logits")
         memory = ReplayMemory.load(root / MEMORY)
-        memory.capacity = max(memory.capacity, len(memory.documents()))
+        memory.capacity = max(memory.capacity, memory.size)
         run = RunFolder.create(place.runs, "consolidate", settings)
         folding = _Folding(root, store, settings, teacher, tokenizer, memory, run)
         bf16 = pick_precision(place.device, settings.precision) == "bf16"
