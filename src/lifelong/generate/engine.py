@@ -122,7 +122,7 @@ def write(
     model: LanguageModel,
     tokenizer: Tokenizer,
     prompts: Sequence[str | Sequence[int]],
-    sampling: Sampling = Sampling(),  # noqa: B008 - frozen
+    sampling: Sampling | None = None,
     *,
     max_tokens: int = 50,
     seed: int | None = None,
@@ -151,7 +151,7 @@ def write(
         model: the model; its training mode is restored afterwards.
         tokenizer: the one it was trained with.
         prompts: texts, or token ids.
-        sampling: how tokens are chosen.
+        sampling: how tokens are chosen; as `Sampling` has it by default.
         max_tokens: the most tokens of each text.
         seed: see `generate`, also for the rest.
         stop: strings that end a text.
@@ -182,13 +182,13 @@ def write(
         ends.add(tokenizer.end_of_turn_id)
     TextStream(tokenizer, None, stop)  # to refuse what cannot be a stop before the work begins
     rows, length = max(1, min(total, ROWS)), max(map(len, ids), default=0) + max_tokens
-    kept = {"vocab_size": tokenizer.vocab_size, "fixed_share": fixed_share, "top_experts": top_experts}
+    chosen = sampling or Sampling()
 
     def join(slots: Slots, waiting: Iterator[tuple[int, int]]) -> None:
         for number, sample in waiting:
             handle = slots.join(
                 ids[number],
-                sampling,
+                chosen,
                 max_tokens=max_tokens,
                 seed=seed,
                 sample=sample,
@@ -201,7 +201,9 @@ def write(
 
     more = max_tokens > 0 and total > 0
     while more:
-        with Slots(model, rows, length, **kept) as slots:  # type: ignore[arg-type]
+        with Slots(
+            model, rows, length, vocab_size=tokenizer.vocab_size, fixed_share=fixed_share, top_experts=top_experts
+        ) as slots:
             join(slots, jobs)
             more = bool(streams)
             while streams:
