@@ -131,7 +131,7 @@ class KernelDecoder:
         positions = torch.tensor(self._lengths)
         self._lengths = [length + 1 for length in self._lengths]
         if len(rows) * self._experts <= _CHUNK:
-            return self._read(tokens, rows, positions, rows)
+            return self._read(tokens.contiguous(), rows, positions, rows)
         return self._run(torch.stack((tokens, rows, positions)), rows)
 
     def _run(self, tokens: Tensor, wanted: Tensor) -> Tensor:
