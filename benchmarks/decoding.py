@@ -127,6 +127,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--presets", nargs="*", default=["nano", "tiny", "gpt-small"])
     parser.add_argument("--model", type=Path, metavar="DIR", help="a model directory, too")
+    parser.add_argument(
+        "--precision", choices=("fp32", "bf16"), default="fp32", help="of its weights, in transformers also of the rest"
+    )
     parser.add_argument("--gguf", type=Path, metavar="FILE", help="its GGUF, for llama.cpp")
     parser.add_argument("--batches", type=int, nargs="+", default=[1, 16])
     parser.add_argument("--prompt", type=int, default=64, help="tokens of a prompt")
@@ -151,7 +154,9 @@ def main() -> None:
         from transformers import AutoModelForCausalLM
 
         loaded, _ = read_model(options.model)
-        network = AutoModelForCausalLM.from_pretrained(options.model, dtype=torch.float32).eval()
+        loaded.set_precision(options.precision)
+        dtype = torch.bfloat16 if options.precision == "bf16" else torch.float32
+        network = AutoModelForCausalLM.from_pretrained(options.model, dtype=dtype).eval()
         with inference(loaded):
             found += contestants(options.model.name, loaded, network, options)
     cells = []

@@ -1,4 +1,4 @@
-"""Wall time of `lifelong --help`, and whether it imported torch.
+"""Wall time of `lifelong --help`, and whether it imported torch; with --model, of `generate` to its first character.
 
 Every start is a new process, as a user starts it. The interpreter's own start (`python -c pass`) stands beside it.
 """
@@ -26,6 +26,15 @@ def seconds(command: list[str]) -> float:
     return time.perf_counter() - start
 
 
+def first_character(command: list[str]) -> float:
+    """Return the seconds from the start of a process until it writes something."""
+    start = time.perf_counter()
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL) as process:
+        assert process.stdout is not None
+        process.stdout.read(1)
+        return time.perf_counter() - start
+
+
 def imported(names: tuple[str, ...]) -> list[str]:
     """Return which of the top-level modules the help imports, by the interpreter's own trace of imports."""
     command = [sys.executable, "-X", "importtime", "-c", _MAIN]
@@ -38,6 +47,7 @@ def main() -> None:
     """Measure, print the table, write the JSON."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--runs", type=int, default=15)
+    parser.add_argument("--model", metavar="DIR", help="a model directory, to write with")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the results here")
     options = parser.parse_args()
     beside = Path(sys.executable).with_name("lifelong")
@@ -51,6 +61,10 @@ def main() -> None:
     for _ in range(options.runs):
         for name, command in commands.items():
             times[name].append(seconds(command))
+    if options.model:
+        write = [program, "generate", options.model, "--prompt", "The", "--max-tokens", "1"]
+        seconds(write)
+        times["first character of generate"] = [first_character(write) for _ in range(options.runs)]
     heavy = imported(HEAVY)
     print_table(
         f"Start-up, {options.runs} runs each",

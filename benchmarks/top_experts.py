@@ -21,6 +21,7 @@ from lifelong.generate.reading import Reader
 from lifelong.model.adapters import AdapterConfig, adapted_layers, attach_adapter
 from lifelong.model.decoding import StaticDecoder
 from lifelong.model.experts import add_expert
+from lifelong.model.kernel_decoding import KernelDecoder
 from lifelong.model.transformer import Transformer
 from lifelong.settings.presets import load_preset
 
@@ -45,8 +46,8 @@ def write(model: Transformer, prompt: int, tokens: int, top: int) -> tuple[float
         for _ in range(tokens):
             chosen = reader.go_on(chosen.tolist()).argmax(-1)
         took, decoder = time.perf_counter() - start, reader._decoder
-        assert isinstance(decoder, StaticDecoder)
-        return took, sum(part.nbytes for part in decoder.keys + decoder.values)
+        assert isinstance(decoder, KernelDecoder | StaticDecoder)
+        return took, sum(part.nbytes for part in (*decoder.keys, *decoder.values))
 
 
 def main() -> None:

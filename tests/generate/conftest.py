@@ -24,7 +24,7 @@ def model(tokenizer: BPETokenizer) -> Transformer:
     """A small model with every weight random: its likeliest tokens vary with the text before them."""
     torch.manual_seed(0)
     config = ModelConfig(
-        vocab_size=tokenizer.vocab_size, d_model=32, num_layers=2, num_query_heads=4, num_kv_heads=2, max_seq_len=96
+        vocab_size=tokenizer.vocab_size, d_model=32, num_layers=2, num_query_heads=2, num_kv_heads=1, max_seq_len=96
     )
     model = Transformer(config)
     with torch.no_grad():

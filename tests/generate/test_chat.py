@@ -5,7 +5,6 @@ import torch
 
 from lifelong.errors import LifelongError
 from lifelong.generate.chat import ChatSession
-from lifelong.model.decoding import StaticDecoder
 from lifelong.model.transformer import Transformer
 from lifelong.tokens.tokenizer import BPETokenizer
 
@@ -79,8 +78,9 @@ def test_old_turns_are_forgotten_the_system_prompt_is_not(
     assert len(chat.history) < 24
     assert "forgotten" in notes[0]
     read: list[list[int]] = []
-    original = StaticDecoder.read
-    monkeypatch.setattr(StaticDecoder, "read", lambda self, ids: (read.extend(ids), original(self, ids))[1])  # type: ignore[func-returns-value]
+    decoder = type(model.new_decoder(1, 8))
+    original = decoder.read
+    monkeypatch.setattr(decoder, "read", lambda self, ids: (read.extend(ids), original(self, ids))[1])  # type: ignore[func-returns-value]
     chat.ask("last")
     system, _ = tokenizer.encode_chat([{"role": "system", "content": "Be brief."}])
     assert read[0][: len(system)] == system

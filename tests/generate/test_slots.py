@@ -14,6 +14,7 @@ from lifelong.errors import LifelongError
 from lifelong.generate.engine import Written, write
 from lifelong.generate.sampling import Sampling
 from lifelong.generate.slots import Slots
+from lifelong.model import kernel
 from lifelong.model.adapters import AdapterConfig, adapted_layers, attach_adapter
 from lifelong.model.experts import add_expert
 from lifelong.model.networks import new_foreign
@@ -68,7 +69,7 @@ def facts(texts: list[list[Written]]) -> list[list[tuple[list[int], str]]]:
     return [[(one.tokens, one.finish) for one in samples] for samples in texts]
 
 
-@pytest.mark.parametrize("kind", ["native", "experts", "top_experts", "foreign", "seq2seq"])
+@pytest.mark.parametrize("kind", ["native", "torch", "experts", "top_experts", "foreign", "seq2seq"])
 @pytest.mark.parametrize(
     "sampling",
     [
@@ -79,8 +80,10 @@ def facts(texts: list[list[Written]]) -> list[list[tuple[list[int], str]]]:
     ],
 )
 def test_f10_the_same_seed_gives_the_same_text_alone_and_in_a_batch(
-    model: Transformer, tokenizer: BPETokenizer, kind: str, sampling: Sampling
+    model: Transformer, tokenizer: BPETokenizer, kind: str, sampling: Sampling, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    if kind == "torch":
+        monkeypatch.setattr(kernel, "load_kernel", lambda: None)
     made: Any = {"foreign": foreign, "seq2seq": seq2seq}.get(kind, lambda _: model)(tokenizer)
     if "experts" in kind:
         made = with_experts(made)
@@ -94,12 +97,32 @@ def test_f10_the_same_seed_gives_the_same_text_alone_and_in_a_batch(
         assert len({tuple(one.tokens) for one in together[0]}) > 1
 
 
+def test_compiled_code_reads_nothing_twice_and_no_text_hears_of_another(
+    model: Transformer, tokenizer: BPETokenizer
+) -> None:
+    if kernel.load_kernel() is None:
+        pytest.skip("no C compiler")
+    sampling = Sampling(temperature=1.5, top_p=0.97, top_k=0)
+    ids = [[tokenizer.eos_id, *tokenizer.encode(prompt)] for prompt in PROMPTS]
+
+    def logs(prompts: list[list[int]]) -> tuple[list[list[float | None]], int]:
+        with Slots(model, len(prompts), 96) as slots:
+            handles = [slots.join(one, sampling, max_tokens=30, seed=5, logprobs=1) for one in prompts]
+            steps = [step for _ in range(30) for step in slots.step()]
+            return [[step.logprob for step in steps if step.handle == one] for one in handles], slots.read_again
+
+    together, again = logs(ids)
+    assert again == 0
+    assert together == [logs([one])[0][0] for one in ids]  # to the bit
+
+
 def test_a_choice_that_rounding_could_change_is_made_by_the_text_alone(
     model: Transformer, tokenizer: BPETokenizer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """With a much larger error assumed, every choice is: nothing of a batch's rounding is left."""
     from lifelong.generate import slots
 
+    monkeypatch.setattr(kernel, "load_kernel", lambda: None)
     monkeypatch.setattr(slots, "_ROUNDING", 10.0)
     calls: list[int] = []
     original = Slots._choose_alone
@@ -109,9 +132,10 @@ def test_a_choice_that_rounding_could_change_is_made_by_the_text_alone(
     assert facts(together) == [facts(write(model, tokenizer, [prompt], max_tokens=6, seed=1))[0] for prompt in PROMPTS]
 
 
-def test_rounding_is_far_below_what_is_allowed_for(tokenizer: BPETokenizer) -> None:
+def test_rounding_is_far_below_what_is_allowed_for(monkeypatch: pytest.MonkeyPatch) -> None:
     from lifelong.generate.slots import _ROUNDING
 
+    monkeypatch.setattr(kernel, "load_kernel", lambda: None)
     config = ModelConfig(vocab_size=400, d_model=192, num_layers=4, num_query_heads=3, num_kv_heads=1, max_seq_len=128)
     model = randomised(Transformer(config))
     prompts = [list(range(1, length)) for length in (3, 7, 20, 60)]
@@ -141,7 +165,7 @@ def test_f10_greedy_text_is_that_of_transformers_also_in_a_batch_of_uneven_promp
     from lifelong.model.directory import write_model_files
 
     config = ModelConfig(
-        vocab_size=tokenizer.vocab_size, d_model=32, num_layers=2, num_query_heads=4, num_kv_heads=2, max_seq_len=96,
+        vocab_size=tokenizer.vocab_size, d_model=64, num_layers=2, num_query_heads=4, num_kv_heads=2, max_seq_len=96,
         qk_norm=qk_norm,
     )  # fmt: skip
     model = randomised(Transformer(config))

@@ -13,6 +13,8 @@ import pytest
 
 from lifelong.cli.app import main
 from lifelong.generate.chat import DEFAULT_SYSTEM
+from lifelong.generate.engine import generate
+from lifelong.model import kernel
 from lifelong.model.directory import write_model_files
 from lifelong.model.transformer import Transformer
 from lifelong.settings.model import ModelConfig
@@ -192,3 +194,48 @@ def test_writing_with_a_model_of_ours_does_not_import_transformers(place: Path) 
     ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert ran.stdout.startswith("The")
     assert "'torch'" in ran.stderr and "'transformers'" not in ran.stderr
+
+
+def test_f34_samples_stand_beside_the_figures_of_an_evaluation(place: Path, tmp_path: Path, capsys: Capture) -> None:
+    (tmp_path / "held.txt").write_text("The names of things are held in tables.\n" * 20, encoding="utf-8")
+    config = tmp_path / "evaluate.yaml"
+    config.write_text(
+        "generation: {prompts: [The names, 'x ='], max_tokens: 9, temperature: 0.7, top_k: 20, top_p: 0.95, "
+        "num_samples: 3}\n",
+        encoding="utf-8",
+    )
+    sources = ("--data", tmp_path / "held.txt", "--split", "train", "--seed", 4)
+    found = told(capsys, "evaluate", place, *sources, "--config", config)
+    assert [one["prompt"] for one in found["samples"]] == ["The names", "x ="]
+    sampling = (
+        "--temperature",
+        0.7,
+        "--top-k",
+        20,
+        "--top-p",
+        0.95,
+        "--num-samples",
+        3,
+        "--max-tokens",
+        9,
+        "--seed",
+        4,
+    )
+    for one in found["samples"]:
+        assert one["texts"] == told(capsys, "generate", place, "--prompt", one["prompt"], *sampling)["texts"]
+    assert "samples" not in told(capsys, "evaluate", place, *sources)
+    assert main(["evaluate", str(place), *map(str, sources), "--generation.prompts", "The names"]) == 0
+    assert "--- The names (1)\n" in capsys.readouterr().out
+
+
+def test_f10_bf16_is_another_precision_of_the_same_weights(
+    model: Transformer, tokenizer: BPETokenizer, place: Path, capsys: Capture
+) -> None:
+    flags = ("--prompt", "The names of", "--temperature", 0, "--max-tokens", 20)
+    exact = told(capsys, "generate", place, *flags)["texts"]
+    if kernel.load_kernel() is None:
+        assert main(["generate", str(place), "--prompt", "The", "--precision", "bf16"]) == 2
+        return
+    model.set_precision("bf16")
+    expected = generate(model, tokenizer, "The names of", temperature=0, max_tokens=20)
+    assert told(capsys, "generate", place, *flags, "--precision", "bf16")["texts"] == expected != exact

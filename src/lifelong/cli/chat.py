@@ -54,6 +54,7 @@ def chat(
         raise LifelongError("give either --system or --system-file")
     instructions = _read(system_file) if system_file is not None else system
     loaded, tokenizer = load_model(model, device=settings.device, adapter=adapter)
+    loaded.set_precision(settings.precision)
     note_if_alone(loaded, settings)
     manners = read_manners(find_model(model), tokenizer)
     plain = not manners.chats and not isinstance(loaded, EncoderDecoderModel)
@@ -137,7 +138,7 @@ def _obey(session: ChatSession, settings: ChatSettings, command: str, rest: str)
         sampling = settings.sampling()
         session.seed = sampling.pop("seed", None)
         session.sampling.update(sampling)
-        shown = {**settings.model_dump(exclude={"device"}), "max_tokens": session.sampling["max_tokens"]}
+        shown = {**settings.model_dump(exclude={"device", "precision"}), "max_tokens": session.sampling["max_tokens"]}
         said = "  ".join(f"{name}={value}" for name, value in shown.items())
     else:
         raise LifelongError(f"unknown command {command}", fix="/help lists them.")
@@ -152,7 +153,7 @@ def _pairs(text: str) -> dict[str, Any]:
     pairs = {}
     for part in text.split():
         name, equals, value = part.partition("=")
-        if not equals or name == "device":
+        if not equals or name in ("device", "precision"):
             raise LifelongError(f"'{part}' is not NAME=VALUE", fix="For example: /params temperature=0.5 top_k=20")
         pairs[name.replace("-", "_")] = [value] if name == "stop" else value
     return pairs

@@ -13,7 +13,9 @@ from lifelong.settings.prepare import EvaluateSettings
 if TYPE_CHECKING:
     from lifelong.evaluate.bits import Score
     from lifelong.evaluate.routing import Excess
+    from lifelong.model.base import LanguageModel
     from lifelong.text import Document
+    from lifelong.tokens.base import Tokenizer
 
 _FIGURES = {
     "hidden tokens": "A masked-language model: 15% of the tokens are hidden; figures are over these.",
@@ -41,11 +43,14 @@ def show_scores(
     """Measure and print, as `evaluate` does."""
     from lifelong.evaluate.bits import objective_of, score
     from lifelong.model.directory import find_model, load_model
+    from lifelong.model.seq2seq import EncoderDecoderModel
     from lifelong.progress import task
 
     texts = _texts(data, settings) if data else _domains(find_model(model), settings.split)
     loaded, tokenizer = load_model(model, device=settings.device, adapter=adapter)
     note_if_alone(loaded, settings)
+    if settings.generation.on and not isinstance(loaded, EncoderDecoderModel):
+        loaded.config.require_causal("write samples")
     scores: dict[str, Score] = {}
     for name, documents in texts.items():
         with task(f"Evaluating {name}") as shown:
@@ -63,6 +68,8 @@ def show_scores(
     result: dict[str, Any] = {"split": settings.split, "objective": objective, **total.to_dict()}
     if not data:
         result["domains"] = {name: found.to_dict() for name, found in scores.items()}
+    if settings.generation.on:
+        result["samples"] = _samples(loaded, tokenizer, settings)
 
     def show() -> None:
         rows = []
@@ -75,8 +82,22 @@ def show_scores(
         print_table(["text", "bits/byte", "± s.e.", "loss", "perplexity", "correct", "tokens", "bytes"], rows)
         if total.excess is not None:
             print(_promise(total.excess))
+        for one in result.get("samples", []):
+            for number, text in enumerate(one["texts"], start=1):
+                print(f"--- {one['prompt']} ({number})\n{text}")
 
     emit(result, as_json=as_json, show=show)
+
+
+def _samples(model: LanguageModel, tokenizer: Tokenizer, settings: EvaluateSettings) -> list[dict[str, Any]]:
+    """Return what the model writes after each prompt; with none, after nothing."""
+    from lifelong.generate.engine import generate
+
+    sampling = {**settings.generation.sampling(), "seed": settings.seed, "fixed_share": settings.fixed_share}
+    return [
+        {"prompt": prompt, "texts": generate(model, tokenizer, prompt, **sampling)}
+        for prompt in settings.generation.prompts or ("",)
+    ]
 
 
 def _texts(data: list[str], settings: EvaluateSettings) -> dict[str, Sequence[Document]]:

@@ -45,6 +45,7 @@ def generate(
         raise LifelongError("give either --prompt TEXT, --prompt-file FILE or --interactive (without --json)")
     prompts = prompt or ([] if prompt_file is None else read_prompts(prompt_file, note_to_stderr))
     loaded, tokenizer = load_model(model, device=settings.device, adapter=adapter)
+    loaded.set_precision(settings.precision)
     note_if_alone(loaded, settings)
     more = settings.sampling()
     sampling = Sampling(**{name: more.pop(name) for name in list(more) if name in Sampling.__dataclass_fields__})

@@ -34,5 +34,6 @@ def serve(
         context=settings.context,
         fixed_share=settings.fixed_share,
     )
+    views.model.set_precision(settings.precision)
     sources = Sources(store, views) if store is not None else None
     answer(serving(views, settings, Board(place), sources), settings)

@@ -68,7 +68,12 @@ def train(
         from lifelong.cli.evaluate import show_scores
         from lifelong.settings.prepare import EvaluateSettings
 
-        measured = EvaluateSettings(split="test", device=settings.device, sequence_length=settings.sequence_length)
+        measured = EvaluateSettings(
+            split="test",
+            device=settings.device,
+            sequence_length=settings.sequence_length,
+            generation=settings.evaluation.generation,
+        )
         show_scores(resume or out, data, measured, as_json=as_json)
         return
     if resume is not None:

@@ -60,6 +60,8 @@ class Reader:
         count = self._stack.enter_context(all_experts(self._model)) if self._names else 1
         self._numbers = list(range(count))  # of the experts that still read
         self._decoder = self._model.new_decoder(self._rows, self._length, count)
+        # Whether what comes next in a text is the same to the bit, whatever is read beside it.
+        self.exact = self._decoder.exact and not self._names
         # For each expert and row: log-probabilities of what comes next, (experts, rows, vocabulary), and the log of its
         # weight up to a constant, (experts, rows): what it gave to all that was read.
         self._last: Tensor | None = None

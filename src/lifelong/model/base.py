@@ -9,8 +9,10 @@ from typing import Protocol
 import torch
 from torch import Tensor, nn
 
+from lifelong.errors import LifelongError
 from lifelong.model.cross_entropy import linear_cross_entropy, sample_labels, token_cross_entropy
 from lifelong.model.decoding import Decoder
+from lifelong.model.packing import Precision
 
 
 class Shape(Protocol):
@@ -60,12 +62,14 @@ class LanguageModel(nn.Module, ABC):
 
     `Transformer` is written here; `ForeignModel` runs a causal model of `transformers`. ``experts`` are the adapters
     that stand beside it (see `lifelong.model.experts`); none of them computes unless it is put into the layers.
-    ``origin`` is the directory that `load_model` read, where its tokenizer lies; None for one made here.
+    ``origin`` is the directory that `load_model` read, where its tokenizer lies; None for one made here. ``precision``
+    is that of the weights while text is written; see `set_precision`.
     """
 
     config: Shape
     experts: nn.Module | None
     origin: Path | None = None
+    precision: Precision = "fp32"
 
     def __init__(self) -> None:
         super().__init__()
@@ -96,6 +100,17 @@ class LanguageModel(nn.Module, ABC):
         for module in self.modules():
             if isinstance(module, nn.Dropout):
                 module.p = share
+
+    def set_precision(self, precision: Precision) -> None:
+        """Write text with weights of another precision; the weights themselves stay as they are.
+
+        Raises:
+            LifelongError: nothing here writes with this model in that precision.
+        """
+        if precision != "fp32":
+            raise LifelongError(
+                f"this model cannot write in {precision} here", where="precision", fix="Leave --precision out."
+            )
 
     @abstractmethod
     def hidden(self, input_ids: Tensor, *, segment_ids: Tensor | None = None) -> Tensor:

@@ -1,24 +1,25 @@
 """Reading token by token, many texts side by side: keys and values of what was read are kept.
 
-`StaticDecoder` is for our own transformer: one preallocated cache, in which every text has its own length, so that
-texts come and go while others go on. `GroupDecoder` is for models of `transformers`, which keep caches of their own.
+`lifelong.model.kernel_decoding` is for our own transformer on a CPU, `StaticDecoder` where that cannot read. Both have
+one preallocated cache, in which every text has its own length, so that texts come and go while others go on.
+`lifelong.model.group_decoding` is for models of `transformers`.
 
 Shape letters: E experts, B rows (texts), T time, C d_model, Q query heads, K key-value heads, D head_dim, V vocabulary.
 """
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Protocol
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from lifelong.model.decoding_layers import JoinedLayer, ModuleLayer
+
 if TYPE_CHECKING:
-    from lifelong.model.foreign import ForeignModel
-    from lifelong.model.transformer import Block, Transformer
+    from lifelong.model.transformer import Transformer
 
 _PASS = 8192  # positions that are read in one pass at most, unless one text is longer
 # Below this many bytes of weights, calls take longer than products, and joined copies of the weights pay.
@@ -26,7 +27,13 @@ _JOINED = 100_000_000
 
 
 class Decoder(Protocol):
-    """What writing text needs of a model. Rows are numbered from 0 without gaps."""
+    """What writing text needs of a model. Rows are numbered from 0 without gaps.
+
+    Attributes:
+        exact: what follows a text is the same to the bit, whatever is read beside it.
+    """
+
+    exact: bool
 
     def read(self, prompts: Sequence[Sequence[int]]) -> Tensor:
         """Begin a row for each prompt behind those there are; return what follows them, (E, prompts, V)."""
@@ -55,6 +62,8 @@ class StaticDecoder:
         experts: how many compute at once.
     """
 
+    exact = False
+
     def __init__(self, model: Transformer, rows: int, length: int, experts: int = 1) -> None:
         from lifelong.model.transformer import Block, rotary_tables
 
@@ -74,8 +83,8 @@ class StaticDecoder:
         size = sum(parameter.nbytes for parameter in model.model.layers.parameters())
         joined = experts == 1 and size <= _JOINED and weight.dtype == torch.float32
         blocks = [block for block in model.model.layers if isinstance(block, Block)]
-        self._layers: Sequence[_Joined | _Modules]
-        self._layers = [_Joined(block) for block in blocks] if joined else [_Modules(block) for block in blocks]
+        self._layers: Sequence[JoinedLayer | ModuleLayer]
+        self._layers = [JoinedLayer(block) for block in blocks] if joined else [ModuleLayer(block) for block in blocks]
 
     def read(self, prompts: Sequence[Sequence[int]]) -> Tensor:
         """Begin a row for each prompt; equal ones are read once, and short ones together."""
@@ -188,87 +197,6 @@ class StaticDecoder:
         return logits.view(self._experts, -1, logits.shape[-1])
 
 
-class _Modules:
-    """A layer as its own modules compute it, with adapters or without."""
-
-    def __init__(self, block: Block) -> None:
-        self._block, self._size = block, block.self_attn.config.head_dim
-
-    def attend_to(self, x: Tensor, cos: Tensor, sin: Tensor) -> tuple[Tensor, Tensor]:
-        """Return queries and keys (..., Q + K, D) at their positions, and values (..., K, D), of states (..., C)."""
-        attention = self._block.self_attn
-        x = self._block.input_layernorm(x)
-        heads = (*x.shape[:-1], -1, self._size)
-        q, k, v = attention.q_proj(x).view(heads), attention.k_proj(x).view(heads), attention.v_proj(x).view(heads)
-        if attention.config.qk_norm:
-            q, k = attention.q_norm(q), attention.k_norm(k)
-        return _turn(torch.cat((q, k), dim=-2), cos, sin), v
-
-    def finish(self, x: Tensor, y: Tensor) -> Tensor:
-        """Return the states after attention, whose heads give y (..., Q·D), and the feed-forward."""
-        x = x + self._block.self_attn.o_proj(y)
-        out: Tensor = x + self._block.mlp(self._block.post_attention_layernorm(x))
-        return out
-
-
-class _Joined:
-    """A layer with its products joined: of a small model at batch 1, the calls are most of the time.
-
-    Queries, keys and values are one product, gate and up another; the norms' weights and the adapter are part of the
-    matrices. What is left of a norm is a division: √C·x / √(|x|² + C·ε).
-    """
-
-    def __init__(self, block: Block) -> None:
-        attention, mlp, config = block.self_attn, block.mlp, block.self_attn.config
-        self._width = torch.tensor(math.sqrt(config.d_model * config.norm_eps), device=attention.q_proj.weight.device)
-        before, after = (
-            norm.weight.detach() * math.sqrt(config.d_model)
-            for norm in (block.input_layernorm, block.post_attention_layernorm)
-        )
-        heads = [attention.q_proj, attention.k_proj, attention.v_proj]
-        self._qkv = torch.cat([_merged(layer) for layer in heads]) * before
-        self._out, self._down = _merged(attention.o_proj), _merged(mlp.down_proj)
-        self._gate_up = torch.cat([_merged(mlp.gate_proj), _merged(mlp.up_proj)]) * after
-        self._heads, self._both = config.head_dim, config.num_query_heads + config.num_kv_heads
-        self._head_norms: Tensor | None = None
-        if config.qk_norm:
-            self._head_width = self._width.new_tensor(math.sqrt(config.head_dim * config.norm_eps))
-            queries, keys = attention.q_norm.weight.detach(), attention.k_norm.weight.detach()
-            each = [queries] * config.num_query_heads + [keys] * config.num_kv_heads
-            self._head_norms = torch.stack(each) * math.sqrt(config.head_dim)
-
-    def attend_to(self, x: Tensor, cos: Tensor, sin: Tensor) -> tuple[Tensor, Tensor]:
-        """Return queries and keys, and values; see `_Modules.attend_to`."""
-        heads = F.linear(_scaled(x, self._width), self._qkv).unflatten(-1, (-1, self._heads))
-        qk, v = heads[..., : self._both, :], heads[..., self._both :, :]
-        if self._head_norms is not None:
-            qk = _scaled(qk, self._head_width) * self._head_norms
-        return _turn(qk, cos, sin), v
-
-    def finish(self, x: Tensor, y: Tensor) -> Tensor:
-        """Return the states after attention and feed-forward; see `_Modules.finish`."""
-        x = x + F.linear(y, self._out)
-        gate, up = F.linear(_scaled(x, self._width), self._gate_up).chunk(2, dim=-1)
-        return x + F.linear(F.silu(gate) * up, self._down)
-
-
-def _merged(layer: Any) -> Tensor:
-    """Return a layer's weight with its adapter's part."""
-    weight: Tensor = layer.weight.detach()
-    return weight if layer.adapter is None else weight + layer.adapter.delta().detach()
-
-
-def _scaled(x: Tensor, width: Tensor) -> Tensor:
-    """Return x / √(|x|² + width²) over the last dimension."""
-    length: Tensor = torch.linalg.vector_norm(x, dim=-1, keepdim=True)
-    return x / torch.hypot(length, width)
-
-
-def _turn(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
-    """Return x (..., heads, D) rotated; see `lifelong.model.transformer.rotate`, and `StaticDecoder` on the tables."""
-    return torch.addcmul(x * cos, x.roll(x.shape[-1] // 2, dims=-1), sin).to(x.dtype)
-
-
 def _chunks(prompts: list[tuple[tuple[int, ...], int]]) -> Iterator[list[tuple[tuple[int, ...], int]]]:
     """Yield prompts, shortest first, in parts of which at most a half is filling."""
     part: list[tuple[tuple[int, ...], int]] = []
@@ -281,67 +209,3 @@ def _chunks(prompts: list[tuple[tuple[int, ...], int]]) -> Iterator[list[tuple[t
         part.append((ids, row))
         tokens += len(ids)
     yield part
-
-
-class GroupDecoder:
-    """Reads with a model of `transformers`: prompts of one length that begin together share one of its caches.
-
-    Args:
-        model: in evaluation mode.
-        length: tokens of a text at most.
-        experts: how many compute at once; see `StaticDecoder`.
-    """
-
-    def __init__(self, model: ForeignModel, length: int, experts: int = 1) -> None:
-        self._model, self._length, self._experts = model, length, experts
-        self._groups: list[tuple[list[int], Any]] = []  # numbers of rows, and their cache
-        self._rows = 0
-
-    def read(self, prompts: Sequence[Sequence[int]]) -> Tensor:
-        """Begin a row for each prompt; those of one length are read together."""
-        first = self._rows
-        self._rows += len(prompts)
-        found: dict[int, Tensor] = {}
-        for length in sorted({len(prompt) for prompt in prompts}):
-            rows = [row for row, prompt in enumerate(prompts, start=first) if len(prompt) == length]
-            ids = torch.tensor([list(prompts[row - first]) for row in rows], device=self._model.device)
-            cache = self._model.new_cache(self._experts * len(rows), self._length)
-            self._groups.append((rows, cache))
-            found.update(self._logits(rows, ids, cache))
-        return torch.stack([found[row] for row in range(first, self._rows)], dim=1)
-
-    def step(self, tokens: Tensor) -> Tensor:
-        """Read one more token of every row, (rows,); return logits (E, rows, V) of what follows."""
-        found: dict[int, Tensor] = {}
-        for rows, cache in self._groups:
-            found.update(self._logits(rows, tokens[rows].unsqueeze(1), cache))
-        return torch.stack([found[row] for row in range(self._rows)], dim=1)
-
-    def _logits(self, rows: list[int], ids: Tensor, cache: Any) -> dict[int, Tensor]:
-        logits = self._model.next_logits(ids.repeat(self._experts, 1), cache)
-        return dict(zip(rows, logits.unflatten(0, (self._experts, -1)).unbind(1), strict=True))
-
-    def drop(self, row: int) -> None:
-        """Forget a row; the last row takes its number."""
-        self._rows -= 1
-        for number, (rows, cache) in enumerate(self._groups):
-            if row in rows:
-                kept = [index for index, other in enumerate(rows) if other != row]
-                rows.remove(row)
-                if rows:
-                    self._keep(cache, range(self._experts), len(kept) + 1, kept)
-                else:
-                    del self._groups[number]
-                break
-        for rows, _ in self._groups:
-            rows[:] = [row if other == self._rows else other for other in rows]
-
-    def keep_experts(self, numbers: Sequence[int]) -> None:
-        """Forget what the other experts read."""
-        for rows, cache in self._groups:
-            self._keep(cache, numbers, len(rows), range(len(rows)))
-        self._experts = len(numbers)
-
-    def _keep(self, cache: Any, experts: Sequence[int], count: int, rows: Sequence[int]) -> None:
-        kept = [expert * count + row for expert in experts for row in rows]
-        self._model.keep_rows(cache, torch.tensor(kept, device=self._model.device))

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from lifelong.errors import LifelongError
 from lifelong.model.base import LanguageModel
-from lifelong.model.decoding import GroupDecoder
+from lifelong.model.group_decoding import GroupDecoder
 
 _CONTEXT = 2048  # of a model whose configuration names no limit
 

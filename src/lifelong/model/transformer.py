@@ -15,8 +15,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from lifelong.errors import LifelongError
 from lifelong.model.base import LanguageModel
-from lifelong.model.decoding import StaticDecoder
+from lifelong.model.decoding import Decoder, StaticDecoder
+from lifelong.model.kernel_decoding import KernelDecoder, can_read
+from lifelong.model.packing import Precision
 from lifelong.settings.load import validate
 from lifelong.settings.model import ModelConfig
 
@@ -239,6 +242,18 @@ class Transformer(LanguageModel):
         """The output layer's name, where it is the embedding."""
         return frozenset({"lm_head.weight"} if self.config.tie_embeddings else ())
 
-    def new_decoder(self, rows: int, length: int, experts: int = 1) -> StaticDecoder:
+    def set_precision(self, precision: Precision) -> None:
+        """Write text with weights in fp32 or bf16, on a CPU with a C compiler; see `LanguageModel`."""
+        if precision != "fp32" and not can_read(self):
+            raise LifelongError(
+                f"writing in {precision} needs a CPU, a C compiler (cc, or $CC), and widths that 16 divides",
+                where="precision",
+                fix="Leave --precision out.",
+            )
+        self.precision = precision
+
+    def new_decoder(self, rows: int, length: int, experts: int = 1) -> Decoder:
         """Return a reader with a cache for ``rows`` texts of at most ``length`` tokens."""
+        if can_read(self):
+            return KernelDecoder(self, rows, length, experts)
         return StaticDecoder(self, rows, length, experts)

@@ -9,6 +9,7 @@ from typing import Any, ClassVar, Literal, Self
 from pydantic import Field, field_validator, model_validator
 
 from lifelong.settings.keys import FolderName, NamedSettings
+from lifelong.settings.watching import SamplesSettings
 
 
 class PrepareSettings(NamedSettings):
@@ -118,3 +119,6 @@ class EvaluateSettings(NamedSettings):
     )
     seed: int = Field(default=0, ge=0, description="Seed of the split of raw text.")
     device: str = Field(default="auto", description="auto, cpu, cuda, cuda:1, mps.")
+    generation: SamplesSettings = Field(
+        default=SamplesSettings(), description="Texts that the model writes beside the figures."
+    )

@@ -52,10 +52,10 @@ class HealthSettings(Settings):
 
 
 class SamplesSettings(Settings):
-    """Texts that the model writes at every measure."""
+    """Texts that the model writes with every measure."""
 
     enabled: bool | None = Field(
-        default=None, description="Write samples at every measure (default: where prompts are given)."
+        default=None, description="Write samples with every measure (default: where prompts are given)."
     )
     prompts: tuple[str, ...] = Field(default=(), description="Beginnings that the model continues.")
     max_tokens: int = Field(default=50, gt=0, description="New tokens in a sample at most.")
