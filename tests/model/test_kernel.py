@@ -235,3 +235,18 @@ def test_it_is_compiled_once(another: Path, capsys: pytest.CaptureFixture[str]) 
     kept.write_bytes(b"not a library")
     kernel.load_kernel.cache_clear()
     assert kernel.load_kernel() is not None, "one that cannot be loaded is made again"
+
+
+@compiled
+def test_what_lies_outside_of_the_tables_is_refused() -> None:
+    model = made()
+    for number in (-1, 203):
+        with pytest.raises(IndexError, match="none of the model's 203"):
+            model.new_decoder(1, 8).read([[1, number]])
+    decoder = model.new_decoder(1, 3)
+    decoder.read([[1, 2]])
+    decoder.step(torch.tensor([3]))
+    with pytest.raises(IndexError, match="no room"):
+        decoder.step(torch.tensor([4]))
+    with pytest.raises(IndexError, match="no room"):
+        model.new_decoder(1, 8).read([[1], [2]])

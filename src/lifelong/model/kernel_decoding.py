@@ -147,6 +147,12 @@ class KernelDecoder:
     def _read(self, ids: Tensor, rows: Tensor, positions: Tensor, wanted: Tensor) -> Tensor:
         """Read tokens that fit the space, each (n,); see `_run`."""
         experts, size = self._experts, len(ids)
+        # Compiled code does not look where it reads: what torch would refuse is refused here.
+        least, most = ids.aminmax()
+        if least < 0 or most >= self._vocab:
+            raise IndexError(f"token {int(least)} or {int(most)} is none of the model's {self._vocab}")
+        if len(self._lengths) > self._rows or max(self._lengths) > self._length:
+            raise IndexError(f"{len(self._lengths)} texts of {max(self._lengths)} tokens find no room")
         logits = torch.empty(experts, len(wanted), self._packed[-1].outputs)
         if experts > 1:
             numbers = torch.arange(experts).unsqueeze(1)
