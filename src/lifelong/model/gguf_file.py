@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 # Names of a GGUF file (the `gguf` package's constants.py), and what they are called in a stock checkpoint.
-_LLAMA = {
+LLAMA_NAMES = {
     "token_embd": "model.embed_tokens",
     "output_norm": "model.norm",
     "output": "lm_head",
@@ -34,7 +34,7 @@ _LLAMA = {
     "ffn_up": "mlp.up_proj",
     "ffn_down": "mlp.down_proj",
 }
-_GPT2 = {
+GPT2_NAMES = {
     "token_embd": "transformer.wte",
     "position_embd": "transformer.wpe",
     "output_norm": "transformer.ln_f",
@@ -100,7 +100,7 @@ def gguf_to_directory(path: Path, out: Path) -> list[str]:
 
 
 def _embedding(kind: str) -> str:
-    return f"{(_GPT2 if kind == 'gpt2' else _LLAMA)['token_embd']}.weight"
+    return f"{(GPT2_NAMES if kind == 'gpt2' else LLAMA_NAMES)['token_embd']}.weight"
 
 
 def _read(path: Path) -> tuple[dict[str, Any], list[Any]]:
@@ -117,7 +117,7 @@ def _read(path: Path) -> tuple[dict[str, Any], list[Any]]:
 
 
 def _name(name: str, kind: str, path: Path) -> str:
-    names, blocks = (_GPT2, "transformer.h") if kind == "gpt2" else (_LLAMA, "model.layers")
+    names, blocks = (GPT2_NAMES, "transformer.h") if kind == "gpt2" else (LLAMA_NAMES, "model.layers")
     if (block := _BLOCK.fullmatch(name)) and block[2] in names:
         return f"{blocks}.{block[1]}.{names[block[2]]}.{block[3]}"
     stem, _, end = name.rpartition(".")
