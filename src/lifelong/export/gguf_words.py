@@ -17,14 +17,13 @@ _PRE = {GPT2: "gpt-2", QWEN2: "qwen2", LLAMA3: "llama-bpe"}
 _DIGITS = "smollm"  # single digits, then GPT-2's pattern
 
 
-def add_words(writer: Any, tokenizer: Tokenizer, rows: int, template: str, *, where: str) -> None:
+def add_words(writer: Any, tokenizer: Tokenizer, rows: int, *, where: str) -> None:
     """Add vocabulary, special tokens and chat template to a ``GGUFWriter``.
 
     Args:
         writer: the file.
         tokenizer: whose ids the file's reader has to give.
         rows: of the embedding; ids beyond the vocabulary become unused tokens.
-        template: the chat template, checked.
         where: the model, for messages.
 
     Raises:
@@ -42,7 +41,7 @@ def add_words(writer: Any, tokenizer: Tokenizer, rows: int, template: str, *, wh
     # A chat begins with its first turn, so nothing is put before a text unasked; transformers does the same here.
     writer.add_add_bos_token(False)
     writer.add_add_eos_token(False)
-    writer.add_chat_template(template)
+    writer.add_chat_template(tokenizer.special.chat_template)
 
 
 def _byte_level(writer: Any, tokenizer: Tokenizer, rows: int, where: str) -> None:

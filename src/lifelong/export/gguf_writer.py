@@ -55,7 +55,7 @@ def architecture(model: LanguageModel, where: str) -> str:
 
 
 def write_gguf(
-    model: LanguageModel, tokenizer: Tokenizer, path: Path, precision: str, *, name: str, template: str, where: str
+    model: LanguageModel, tokenizer: Tokenizer, path: Path, precision: str, *, name: str, where: str
 ) -> list[str]:
     """Write a model without adapters as one file; returns remarks.
 
@@ -66,7 +66,6 @@ def write_gguf(
         precision: fp32, fp16, bf16, q8_0 or q4_0. Vectors stay fp32 whatever it is, and with q4_0 the embedding and
             the output layer are q8_0: a small model has most of its weights and all of its words there.
         name: shown by programs that read it.
-        template: the chat template.
         where: the model, for messages.
 
     Raises:
@@ -80,7 +79,7 @@ def write_gguf(
     _add_shape(writer, model.config)
     writer.add_file_type(gguf.LlamaFileType[f"{'ALL' if precision == 'fp32' else 'MOSTLY'}_{_TYPES[precision]}"])
     writer.add_quantization_version(gguf.GGML_QUANT_VERSION)
-    add_words(writer, tokenizer, model.config.vocab_size, template, where=where)
+    add_words(writer, tokenizer, model.config.vocab_size, where=where)
     odd = []
     for name, values in gguf_tensors(model, kind):
         wanted = stored_type(name, values.shape, precision)

@@ -1,0 +1,133 @@
+"""A GGUF file in llama.cpp, through the `xllamacpp` package: its server, in this process, on this machine alone."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import urllib.error
+import urllib.request
+from collections.abc import Collection, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from lifelong.errors import LifelongError
+from lifelong.evaluate.windows import IGNORED, Window
+from lifelong.export.runtimes import Sampling, installed
+
+_FORCED = 1e4  # added to the logit of a token that has to come; what is reported is the probability without it
+_SECONDS = 600.0
+
+
+@contextlib.contextmanager
+def open_llama_cpp(
+    file: Path, *, threads: int | None = None, adapters: Sequence[Path] = ()
+) -> Iterator[LlamaCpp]:
+    """Load a GGUF file, with LoRA files over it.
+
+    Raises:
+        LifelongError: llama.cpp refuses it.
+    """
+    import torch
+    import xllamacpp
+
+    settings = xllamacpp.CommonParams()
+    settings.model.path = str(file)
+    settings.n_ctx = 0  # the model's own
+    settings.n_parallel = 1
+    settings.warmup = False
+    settings.verbosity = -1
+    settings.port = 0  # a free one, of 127.0.0.1
+    # Keys and values in fp32 and plain attention: what differs is then what the file's precision makes.
+    settings.cache_type_k = settings.cache_type_v = xllamacpp.ggml_type.GGML_TYPE_F32
+    settings.flash_attn_type = xllamacpp.llama_flash_attn_type.LLAMA_FLASH_ATTN_TYPE_DISABLED
+    # Threads of its own wait by spinning: on busy cores more than there are to spare make it 50 times as slow.
+    settings.cpuparams.n_threads = settings.cpuparams_batch.n_threads = threads or torch.get_num_threads()
+    settings.lora_adapters = [
+        xllamacpp.CommonAdapterLoraInfo(path=str(path), scale=1.0) for path in adapters
+    ]
+    try:
+        server = xllamacpp.Server(settings)
+    except (RuntimeError, ValueError) as error:
+        raise LifelongError(f"llama.cpp does not load the file: {error}", where=str(file)) from None
+    yield LlamaCpp(server)
+
+
+class LlamaCpp:
+    """A loaded model; see :class:`lifelong.export.runtimes.Runtime`."""
+
+    def __init__(self, server: Any) -> None:
+        self.name = f"llama.cpp ({installed('xllamacpp')})"
+        self._server = server
+
+    def encode(self, texts: Sequence[str]) -> list[list[int]]:
+        """Return the token ids of texts; special tokens written in them are text."""
+        found = []
+        for text in texts:
+            answer = self._post("/tokenize", {"content": text, "add_special": False, "parse_special": False})
+            found.append([int(token) for token in answer["tokens"]])
+        return found
+
+    def losses(self, window: Window) -> list[float]:
+        """Return the negative log-probability of each label: one token is forced, and its probability read, a step."""
+        found = []
+        for number, label in enumerate(window.labels, start=1):
+            if label == IGNORED:
+                continue
+            answer = self._post(
+                "/completion",
+                {
+                    "prompt": window.inputs[:number],
+                    "n_predict": 1,
+                    "n_probs": 1,
+                    "temperature": 0,
+                    "logit_bias": [[label, _FORCED]],
+                    "cache_prompt": True,
+                },
+            )
+            step = answer["completion_probabilities"][0]
+            assert step["id"] == label  # the bias leaves no other
+            found.append(-float(step["logprob"]))
+        return found
+
+    def stream(
+        self, prompt: Sequence[int], sampling: Sampling, *, ends: Collection[int], banned: Collection[int] = ()
+    ) -> Iterator[int]:
+        """Yield one token after another, to the end of the context."""
+        greedy = sampling.temperature == 0
+        body = {
+            "prompt": list(prompt),
+            "n_predict": -1,
+            "stream": True,
+            "return_tokens": True,
+            "temperature": sampling.temperature,
+            "top_k": 1 if greedy else sampling.top_k,
+            "top_p": 1.0 if greedy or sampling.top_p == 0 else sampling.top_p,
+            "min_p": 0.0,
+            "samplers": ["top_k", "top_p", "temperature"],
+            "seed": -1 if sampling.seed is None else sampling.seed,
+            "logit_bias": [[token, False] for token in banned],
+            "cache_prompt": True,
+        }
+        with self._open("/completion", body) as lines:
+            for line in lines:
+                if not line.startswith(b"data: "):
+                    continue
+                for token in json.loads(line[6:]).get("tokens") or ():
+                    if token in ends:
+                        return
+                    yield int(token)
+
+    def _post(self, path: str, body: dict[str, Any]) -> Any:
+        with self._open(path, body) as answer:
+            return json.load(answer)
+
+    def _open(self, path: str, body: dict[str, Any]) -> Any:
+        request = urllib.request.Request(
+            self._server.listening_address + path, json.dumps(body).encode(), {"Content-Type": "application/json"}
+        )
+        # No proxy: whatever the environment says, this is the machine itself.
+        opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+        try:
+            return opener.open(request, timeout=_SECONDS)
+        except urllib.error.HTTPError as error:
+            raise LifelongError(f"llama.cpp answers: {error.read().decode(errors='replace')[:300]}") from None

@@ -1,0 +1,128 @@
+"""Whether an export answers as the trained model does, tried in the program that it is for."""
+
+from __future__ import annotations
+
+import math
+import time
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from lifelong import progress
+from lifelong.export.evidence import Evidence
+from lifelong.export.runtimes import GREEDY, Runtime, Trained, first, missing_runtime, open_runtime, read_record
+from lifelong.export.source import Source
+
+VERIFICATION = "verification.json"
+_WRITTEN = 32  # tokens written greedily after each prompt
+# How far a token's loss (nats) may be from the trained model's: on average, and at most. The first is what the number
+# format does to these models (measured: docs/log.md) with room for others; a wrong layout is off by whole nats.
+LIMITS: dict[str, tuple[float, float]] = {
+    "fp32": (1e-3, 1e-2),
+    "fp16": (1e-2, 0.1),
+    "bf16": (0.05, 1.0),
+    "q8_0": (0.05, 1.0),
+    "int8": (0.1, 2.0),
+    "q4_0": (0.5, math.inf),
+    "int4": (0.5, math.inf),
+}
+
+
+@dataclass(frozen=True)
+class Verification:
+    """What was found out about an export.
+
+    ``verified`` is None where its program is not installed; ``problems`` are sentences, none where it is as trained.
+    """
+
+    verified: bool | None
+    runtime: str
+    problems: list[str]
+    facts: dict[str, Any]
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return plain values, as ``--json`` prints them."""
+        found = asdict(self)
+        return {**found, **found.pop("facts")}
+
+
+def verify(path: Path, source: Source, evidence: Evidence) -> Verification:
+    """Compare the export at ``path`` with the model it was made of.
+
+    Raises:
+        LifelongError: the directory is no export, or its program cannot load it.
+    """
+    record = read_record(path)
+    size = sum(file.stat().st_size for file in path.rglob("*") if file.is_file())
+    if lacking := missing_runtime(record):
+        facts = {"install": lacking.install, "bytes": size}
+        return Verification(None, f"{lacking.package} is not installed", [], facts)
+    trained = Trained(source.model, source.tokenizer)
+    with open_runtime(path) as runtime, progress.task(f"Verifying in {runtime.name}") as shown:
+        words = _compare_words(trained, runtime, evidence)
+        shown.update(note="ids")
+        losses = _compare_losses(trained, runtime, evidence, record["precision"])
+        written = _compare_written(trained, runtime, evidence, source) if evidence.prompts else {}
+        name = runtime.name
+    facts = {**words, **losses, **written, "bytes": size, "held_out": evidence.held_out}
+    problems = _problems(facts, record["precision"])
+    return Verification(not problems, name, problems, facts)
+
+
+def _compare_words(trained: Runtime, runtime: Runtime, evidence: Evidence) -> dict[str, Any]:
+    pairs = zip(evidence.strings, trained.encode(evidence.strings), runtime.encode(evidence.strings), strict=True)
+    other = [(text, ours, theirs) for text, ours, theirs in pairs if ours != theirs]
+    found: dict[str, Any] = {"strings": len(evidence.strings), "strings_cut_otherwise": len(other)}
+    if other:
+        text, ours, theirs = min(other, key=lambda case: len(case[0]))
+        found["example"] = {"text": text[:200], "trained": ours[:50], "exported": theirs[:50]}
+    return found
+
+
+def _compare_losses(trained: Runtime, runtime: Runtime, evidence: Evidence, precision: str) -> dict[str, Any]:
+    ours, theirs = [], []
+    for window in evidence.windows:
+        ours += trained.losses(window)
+        theirs += runtime.losses(window)
+    apart = [abs(one - other) for one, other in zip(ours, theirs, strict=True)]
+    bits = math.log(2) * max(evidence.spelled, 1)
+    return {
+        "tokens": len(ours),
+        "loss_apart_mean": math.fsum(apart) / len(apart),
+        "loss_apart_max": max(apart) if all(map(math.isfinite, apart)) else math.nan,
+        "limits": list(LIMITS[precision]),
+        "bits_per_byte_trained": math.fsum(ours) / bits,
+        "bits_per_byte_exported": math.fsum(theirs) / bits,
+        "bits_per_byte_lost": (math.fsum(theirs) - math.fsum(ours)) / bits,
+    }
+
+
+def _compare_written(trained: Runtime, runtime: Runtime, evidence: Evidence, source: Source) -> dict[str, Any]:
+    ends = {source.tokenizer.eos_id, source.tokenizer.end_of_turn_id}
+    same, seconds, count = 0, 0.0, 0
+    for prompt in evidence.prompts:
+        room = min(_WRITTEN, source.model.config.max_seq_len - len(prompt))
+        ours = list(first(trained.stream(prompt, GREEDY, ends=ends), room))
+        started = time.perf_counter()
+        theirs = list(first(runtime.stream(prompt, GREEDY, ends=ends), room))
+        seconds += time.perf_counter() - started
+        same, count = same + (ours == theirs), count + len(theirs)
+    found: dict[str, Any] = {"texts": len(evidence.prompts), "texts_written_the_same": same}
+    return {**found, "tokens_per_second": count / seconds} if count else found
+
+
+def _problems(facts: dict[str, Any], precision: str) -> list[str]:
+    found = []
+    if wrong := facts["strings_cut_otherwise"]:
+        found.append(f"{wrong} of {facts['strings']} texts have other token ids, such as {facts['example']['text']!r}")
+    mean, most = facts["limits"]
+    if not facts["loss_apart_mean"] <= mean:
+        found.append(
+            f"the loss of a token is {facts['loss_apart_mean']:.3g} nats from the trained model's on average; "
+            f"{precision} allows {mean:g}"
+        )
+    elif not facts["loss_apart_max"] <= most:
+        found.append(f"the loss of a token is {facts['loss_apart_max']:.3g} nats off; {precision} allows {most:g}")
+    if precision == "fp32" and facts.get("texts_written_the_same") != facts.get("texts"):
+        found.append(f"{facts['texts'] - facts['texts_written_the_same']} of {facts['texts']} texts go on otherwise")
+    return found

@@ -1,0 +1,144 @@
+"""`lifelong export` and `lifelong verify`: written beside the goal, verified there, and moved into place only if equal."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from lifelong import progress
+from lifelong.errors import LifelongError
+from lifelong.export.evidence import gather
+from lifelong.export.runtimes import RECORD, read_record
+from lifelong.export.source import CAUSAL, MASKED, Source, open_source
+from lifelong.export.verify import VERIFICATION, Verification, verify
+from lifelong.files import atomic_directory, check_manifest, claim_output, directory_kind, write_json, write_manifest
+from lifelong.settings.export import ExportSettings
+from lifelong.version import __version__
+
+# What a target's writer adds to the record, and remarks for the user.
+Written = tuple[dict[str, Any], list[str]]
+
+
+@dataclass(frozen=True)
+class Exported:
+    """An export: where, what it says of itself, what verifying it found, and remarks."""
+
+    out: Path
+    record: dict[str, Any]
+    verification: Verification
+    notes: list[str]
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return plain values, as ``--json`` prints them."""
+        return {
+            "out": str(self.out),
+            **self.record,
+            "notes": self.notes,
+            "verification": self.verification.to_dict(),
+        }
+
+
+def export(path: Path, out: Path, settings: ExportSettings) -> Exported:
+    """Write a model for another program, and verify that it answers the same there.
+
+    ``out`` appears, or an older export of the same kind there is replaced, only after the verification.
+
+    Raises:
+        LifelongError: there is no model; ``out`` holds something else; the target cannot hold this model; or the export
+            does not answer as the trained model does: then ``out`` is as it was.
+    """
+    claim_output(out, _kind(settings.to))
+    if path.exists() and out.resolve() == path.resolve():
+        raise LifelongError("the export would replace its own model", where=str(out), fix="Choose another --out.")
+    if settings.to == "onnx":
+        _need("onnxruntime", "lifelong[onnx]")
+    if settings.to == "gguf":
+        _need("gguf", "lifelong[gguf]")
+    beside = settings.to in ("huggingface", "gguf")
+    source = open_source(path, adapter=settings.adapter, merged=settings.merged, beside=beside)
+    record = {
+        "to": settings.to,
+        "kind": source.kind,
+        "precision": settings.rounding,
+        "model": source.name,
+        "fingerprint": source.fingerprint(),
+        "adapter": source.folded,
+        "adapters_beside": source.beside,
+        "vocab_size": source.tokenizer.vocab_size,
+        "lifelong": __version__,
+    }
+    if source.kind not in (CAUSAL, MASKED):
+        record["start_id"] = source.model.config.start_id  # type: ignore[attr-defined]
+    with atomic_directory(out, _kind(settings.to), fingerprint=record["fingerprint"]) as staged:
+        with progress.task(f"Writing {settings.to} {settings.rounding}"):
+            more, notes = _writer(settings.to)(source, staged, settings.rounding, out.name)
+        record |= more
+        write_json(staged / RECORD, record)
+        found = verify(staged, source, gather(source, strings=settings.strings, tokens=settings.tokens))
+        write_json(staged / VERIFICATION, found.to_dict())
+        _refuse_if_other(found, out)
+    notes = [*source.notes, *notes]
+    for note in notes:
+        progress.note(f"note: {note}")
+    return Exported(out, record, found, notes)
+
+
+def verify_export(path: Path, model: Path, *, strings: int, tokens: int) -> Verification:
+    """Compare an export with a trained model, and write what was found into it.
+
+    Raises:
+        LifelongError: the directory is no export or damaged; the model's weights are not those it was made of; or it
+            does not answer as the model does.
+    """
+    record = read_record(path)
+    if problem := check_manifest(path):
+        raise LifelongError(f"the export is damaged: {problem}", where=str(path), fix="Export the model again.")
+    source = open_source(model, adapter=record["adapter"] or "base", merged=False, beside=False)
+    if source.fingerprint() != record["fingerprint"]:
+        raise LifelongError(
+            f"the export is stale: it was made of other weights than those of {model} now "
+            f"({record['fingerprint'][:12]}, not {source.fingerprint()[:12]})",
+            where=str(path),
+            fix=f"lifelong export {model} --to {record['to']} --precision {record['precision']} --out {path}",
+        )
+    found = verify(path, source, gather(source, strings=strings, tokens=tokens))
+    write_json(path / VERIFICATION, found.to_dict())
+    write_manifest(path, str(directory_kind(path)), fingerprint=record["fingerprint"])
+    _refuse_if_other(found, path, kept=True)
+    return found
+
+
+def _refuse_if_other(found: Verification, path: Path, *, kept: bool = False) -> None:
+    if found.problems:
+        raise LifelongError(
+            f"the export does not answer as the trained model does, in {found.runtime}: " + "; ".join(found.problems),
+            where=str(path),
+            fix="Export it again." if kept else "Nothing was written. Try another --precision or another --to.",
+        )
+
+
+def _kind(target: str) -> str:
+    return f"{target} export"
+
+
+def _need(package: str, extra: str) -> None:
+    from importlib.util import find_spec
+
+    if find_spec(package) is None:
+        raise LifelongError(f"{package} is not installed", fix=f"pip install '{extra}'")
+
+
+def _writer(target: str) -> Callable[[Source, Path, str, str], Written]:
+    if target == "gguf":
+        from lifelong.export.gguf_directory import write_gguf_directory
+
+        return write_gguf_directory
+    if target == "onnx":
+        from lifelong.export.onnx_directory import write_onnx_directory
+
+        return write_onnx_directory
+    from lifelong.export.huggingface import write_huggingface, write_inference
+
+    return write_inference if target == "inference" else write_huggingface
