@@ -13,6 +13,8 @@ from lifelong.export.source import CAUSAL, MASKED, Source
 from lifelong.text.document import Document
 from lifelong.text.memory import read_slice
 from lifelong.tokens.pieces import spelled_bytes
+from lifelong.tokens.sentencepiece import SentencePieceTokenizer
+from lifelong.tokens.spm import SPACE
 from lifelong.train.founding import MEMORY, slice_path
 
 _LENGTH = 256  # tokens of one window
@@ -112,8 +114,13 @@ def _windows(source: Source, documents: Sequence[Document], length: int, tokens:
 
 
 def _strings(source: Source, documents: Sequence[Document], most: int) -> list[str]:
-    """Return fixed hard cases and pieces of the documents, all different, none with a special token's spelling."""
-    special = source.tokenizer.special.spellings
+    """Return fixed hard cases and pieces of the documents, all different.
+
+    None has a special token's spelling: in text it is text here, while most programs read it as the token.
+    """
+    apart = [*source.tokenizer.special.spellings]
+    if isinstance(source.tokenizer, SentencePieceTokenizer):
+        apart.append(SPACE)  # the library's own sign for a space; other programs take it for one
     pieces = (
         text[at : at + _PIECE]
         for document in documents
@@ -124,6 +131,6 @@ def _strings(source: Source, documents: Sequence[Document], most: int) -> list[s
     for text in (*EDGES, *pieces):
         if len(found) >= most:
             break
-        if not any(spelling in text for spelling in special):
+        if not any(spelling in text for spelling in apart):
             found[text] = None
     return list(found)

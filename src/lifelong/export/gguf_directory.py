@@ -30,9 +30,9 @@ def modelfile(file: str, adapters: list[str], special: SpecialTokens) -> str:
     opening = {role: special.role(role) + special.after_opening(role) for role in ("system", "user", "assistant")}
     end = special.end_of_turn + special.after_turn
     turns = "".join(
-        f'{{{{- if eq .Role "{role}" }}}}{text}{{{{ .Content }}}}{end}{{{{- end }}}}' for role, text in opening.items()
+        f'{{{{ if eq .Role "{role}" }}}}{text}{{{{ .Content }}}}{end}{{{{ end }}}}' for role, text in opening.items()
     )
-    template = f"{{{{- range .Messages }}}}{turns}{{{{- end }}}}{opening['assistant']}"
+    template = f"{{{{ range .Messages }}}}{turns}{{{{ end }}}}{opening['assistant']}"
     # Ollama takes one adapter; the others stand here to be chosen.
     lines = [f"FROM ./{file}"]
     lines += [f"{'' if len(adapters) == 1 else '# '}ADAPTER ./{name}-lora.gguf" for name in adapters]

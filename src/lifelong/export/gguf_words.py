@@ -90,9 +90,10 @@ def _pieces(writer: Any, tokenizer: SentencePieceTokenizer, rows: int, where: st
     model = read_spm(tokenizer.spm, where)
     if model.model_type != BPE:
         raise LifelongError(
-            "llama.cpp gives other ids than a unigram SentencePiece model: it spells no unknown character in bytes",
+            "llama.cpp spells no character in bytes for a unigram SentencePiece model, not even a line end: it would "
+            "give other ids",
             where=where,
-            fix="Export to onnx or huggingface; or train with a tokenizer of --model-type bpe.",
+            fix="Export to onnx or huggingface; or train with byte-level words (lifelong tokenizer train --kind bpe).",
         )
     tokens, types = _holes(rows)
     scores = [0.0] * rows

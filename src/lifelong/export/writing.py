@@ -67,13 +67,14 @@ def export(path: Path, out: Path, settings: ExportSettings) -> Exported:
         "adapter": source.folded,
         "adapters_beside": source.beside,
         "vocab_size": source.tokenizer.vocab_size,
+        "context": source.model.config.max_seq_len,
         "lifelong": __version__,
     }
     if source.kind not in (CAUSAL, MASKED):
         record["start_id"] = source.model.config.start_id  # type: ignore[attr-defined]
     with atomic_directory(out, _kind(settings.to), fingerprint=record["fingerprint"]) as staged:
         with progress.task(f"Writing {settings.to} {settings.rounding}"):
-            more, notes = _writer(settings.to)(source, staged, settings.rounding, out.name)
+            more, notes = _writer(settings.to)(source, staged, settings.rounding, source.name)
         record |= more
         write_json(staged / RECORD, record)
         found = verify(staged, source, gather(source, strings=settings.strings, tokens=settings.tokens))
