@@ -154,7 +154,7 @@ def test_f14_scenario_3_with_an_onnx_model_beside_it_the_trained_model_goes_on(
     (tmp_path / "onnx" / "model.onnx").write_bytes(b"an export")
     assert train(data, ours, "--onnx-output", str(tmp_path / "onnx")) == 0
     said = capsys.readouterr().err
-    assert f"Found an ONNX model at {tmp_path / 'onnx'}: export it again after training" in said
+    assert f"Found an ONNX model at {tmp_path / 'onnx'}: it is stale once the model is trained further" in said
     assert "continuing training from it" in said
     assert start_of(ours)["kind"] == "further"
 

@@ -41,7 +41,10 @@ def show_verification(found: Verification) -> None:
         print(f"not verified: {found.runtime}\n  {facts['install']}, then: lifelong verify EXPORT MODEL")
         return
     rows = [
-        ["token ids", f"the same for {facts['strings'] - facts['strings_cut_otherwise']:,} of {facts['strings']:,} texts"],
+        [
+            "token ids",
+            f"the same for {facts['strings'] - facts['strings_cut_otherwise']:,} of {facts['strings']:,} texts",
+        ],
         [
             "loss of a token",
             f"apart by {facts['loss_apart_mean']:.2g} nats on average ({facts['limits'][0]:g} allowed), "

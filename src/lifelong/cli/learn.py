@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+from typing import Annotated
+
+from cyclopts import Parameter
+
 from lifelong import progress
 from lifelong.cli.common import AsJson, DryRun, Model, Sources, configurable, emit
 from lifelong.settings.learn import LearnSettings
@@ -12,6 +17,13 @@ def learn(
     model: Model,
     sources: Sources,
     *,
+    onnx_output: Annotated[
+        Path | None,
+        Parameter(
+            name=["--onnx-output", "--onnx-out"],
+            help="Write the model's ONNX export there after a kept lesson (default: MODEL/onnx, where there is one).",
+        ),
+    ] = None,
     settings: LearnSettings,
     dry_run: DryRun = False,
     as_json: AsJson = False,
@@ -24,6 +36,10 @@ def learn(
         if as_json:
             emit({"dry_run": True}, as_json=True)
         return
+    if result.accepted:
+        from lifelong.export.writing import update_onnx
+
+        update_onnx(model, onnx_output)
     emit(result.to_dict(), as_json=as_json, show=lambda: print(result.summary()))
     if not as_json and result.accepted:
         progress.note(f"Next: lifelong matrix {model}; undo it: lifelong rollback {model}")

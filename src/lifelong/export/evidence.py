@@ -21,11 +21,22 @@ _LENGTH = 256  # tokens of one window
 _PIECE = 300  # characters of one string
 _PROMPT, _PROMPTS = 16, 4  # tokens of a beginning, and how many
 # What tokenizers disagree about: white space, digits, contractions, scripts, emoji, controls, other forms of a letter.
+# Not U+0000, at which onnxruntime-genai ends a text.
 EDGES = (
     *("", " ", "  ", "\n", "\n\n\n", "\t\t", " \n ", "a", " a", "a ", "\r\n", "a\r\nb", "  a\n\n\n b\t\tc  "),
     *("12345 1,000.50", "3.14159e-10", "1a2b3c", "١٢٣٤ ½²", "don't I'LL we've they'd", "'s 's", "it’s “quoted”"),
-    *("漢字かな交じり文", "😀👍🏽👩‍👩‍👧‍👦", "e\u0301 \u00e9", "ﬁ ﬀ", "Straße", "ÅÄÖ åäö", "привет мир", "שלום", "مرحبا"),
-    *("ไทย", "हिन्दी", "한국어", "\u200b\u200d\ufeff", "\u00a0\u2003x", "a\u0000b", "\x7f\x1b[0m", "\u2581x", "\ufffd"),
+    *(
+        "漢字かな交じり文",
+        "😀👍🏽👩‍👩‍👧‍👦",
+        "e\u0301 \u00e9",
+        "ﬁ ﬀ",
+        "Straße",
+        "ÅÄÖ åäö",
+        "привет мир",
+        "שלום",
+        "مرحبا",
+    ),
+    *("ไทย", "हिन्दी", "한국어", "\u200b\u200d\ufeff", "\u00a0\u2003x", "\x7f\x1b[0m", "\u2581x", "\ufffd"),
     *("def f(x):\n    return x**2  # square\n", "if (a && b || !c) { x += 1; }", "<html><body>&amp;</body></html>"),
     *("https://example.org/a?b=c&d=%20e#f", "user@example.org", "C:\\Users\\x\\y", "$HOME/.config/*.yaml"),
     *("AAAAAAAAAAAAAAAA", "aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa", "=" * 40, "-" * 80, " " * 33 + "x", "!?!?...…"),
@@ -118,7 +129,7 @@ def _strings(source: Source, documents: Sequence[Document], most: int) -> list[s
 
     None has a special token's spelling: in text it is text here, while most programs read it as the token.
     """
-    apart = [*source.tokenizer.special.spellings]
+    apart = [str(source.tokenizer.library.id_to_token(token)) for token in sorted(source.tokenizer.marks)]
     if isinstance(source.tokenizer, SentencePieceTokenizer):
         apart.append(SPACE)  # the library's own sign for a space; other programs take it for one
     pieces = (

@@ -130,7 +130,8 @@ def gguf_tensors(model: LanguageModel, kind: str) -> Iterator[tuple[str, np.ndar
 def permuted(rows: Tensor, heads: int) -> Tensor:
     """Order the rows of llama's queries and keys so that rotary positions turn neighbours, as llama.cpp does.
 
-    Ours and transformers' turn element i with element i + half of each head (convert_hf_to_gguf.py, LlamaModel.permute).
+    Ours and transformers' turn element i with element i + half of each head,
+    in convert_hf_to_gguf.py LlamaModel.permute.
     """
     half = rows.shape[0] // heads // 2
     return rows.view(heads, 2, half, *rows.shape[1:]).transpose(1, 2).reshape(rows.shape)

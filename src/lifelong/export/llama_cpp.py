@@ -19,9 +19,7 @@ _SECONDS = 600.0
 
 
 @contextlib.contextmanager
-def open_llama_cpp(
-    file: Path, *, threads: int | None = None, adapters: Sequence[Path] = ()
-) -> Iterator[LlamaCpp]:
+def open_llama_cpp(file: Path, *, threads: int | None = None, adapters: Sequence[Path] = ()) -> Iterator[LlamaCpp]:
     """Load a GGUF file, with LoRA files over it.
 
     Raises:
@@ -42,9 +40,7 @@ def open_llama_cpp(
     settings.flash_attn_type = xllamacpp.llama_flash_attn_type.LLAMA_FLASH_ATTN_TYPE_DISABLED
     # Threads of its own wait by spinning: on busy cores more than there are to spare make it 50 times as slow.
     settings.cpuparams.n_threads = settings.cpuparams_batch.n_threads = threads or torch.get_num_threads()
-    settings.lora_adapters = [
-        xllamacpp.CommonAdapterLoraInfo(path=str(path), scale=1.0) for path in adapters
-    ]
+    settings.lora_adapters = [xllamacpp.CommonAdapterLoraInfo(path=str(path), scale=1.0) for path in adapters]
     try:
         server = xllamacpp.Server(settings)
     except (RuntimeError, ValueError) as error:

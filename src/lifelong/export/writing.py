@@ -1,4 +1,4 @@
-"""`lifelong export` and `lifelong verify`: written beside the goal, verified there, and moved into place only if equal."""
+"""`lifelong export` and `lifelong verify`: written beside the goal, verified, and moved into place only if equal."""
 
 from __future__ import annotations
 
@@ -84,6 +84,31 @@ def export(path: Path, out: Path, settings: ExportSettings) -> Exported:
     for note in notes:
         progress.note(f"note: {note}")
     return Exported(out, record, found, notes)
+
+
+def update_onnx(model: Path, out: Path | None) -> Exported | None:
+    """Bring a model's ONNX export up to date after it was trained: the one in ``out``, or else in ``MODEL/onnx``.
+
+    Without ``out`` only an export that is there is renewed, in its own precision; returns None where there is none.
+
+    Raises:
+        LifelongError: as `export`; the message says that the model itself was kept.
+    """
+    place = out or model / "onnx"
+    is_there = (place / RECORD).is_file()
+    if out is None and not is_there:
+        return None
+    precision = read_record(place)["precision"] if is_there else None
+    try:
+        found = export(model, place, ExportSettings(to="onnx", precision=precision))
+    except LifelongError as error:
+        raise LifelongError(
+            f"the model is trained and kept, but its ONNX export is not up to date: {error.what}",
+            where=error.where or str(place),
+            fix=error.fix,
+        ) from None
+    progress.note(f"The ONNX export in {place} is up to date.")
+    return found
 
 
 def verify_export(path: Path, model: Path, *, strings: int, tokens: int) -> Verification:

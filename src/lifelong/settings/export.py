@@ -54,7 +54,9 @@ class ExportSettings(NamedSettings):
         "(default), fp32, bf16, q8_0, q4_0.",
     )
     strings: int = Field(default=1500, gt=0, description="Texts of which the token ids are compared.")
-    tokens: int = Field(default=500, gt=0, description="Tokens of held-out text of which the probabilities are compared.")
+    tokens: int = Field(
+        default=500, gt=0, description="Tokens of held-out text of which the probabilities are compared."
+    )
 
     @model_validator(mode="after")
     def _fits(self) -> Self:

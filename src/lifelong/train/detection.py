@@ -74,7 +74,9 @@ def detect(out: Path, *, base: Path | None = None, fresh: bool = False, onnx: Pa
     if lacking is not None:
         says.append(f"Incomplete model in {out}: {lacking}. It is moved aside, and training starts fresh.")
     if export is not None and exists:
-        says.append(f"Found an ONNX model at {export}: export it again after training, it stays as it is until then.")
+        says.append(
+            f"Found an ONNX model at {export}: it is stale once the model is trained further, and updated then."
+        )
     elif export is not None:
         says.append(
             f"warning: found an ONNX model at {export}, but its source model is not in {out}. "
