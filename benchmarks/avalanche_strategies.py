@@ -94,7 +94,7 @@ def _taught(bench: Bench, name: str, **choices: Any) -> dict[str, Any]:
         strategy.train(experience, eval_streams=[])
         seconds += time.perf_counter() - began
         rows.append(bench.measure_model(model, tokenizer))
-    return {"rows": rows, "tokens": recipe.tokens, "seconds": seconds}
+    return {"rows": rows, **vars(bench.costs(recipe.tokens, seconds))}
 
 
 def _declare_kernels() -> None:

@@ -1,10 +1,10 @@
 """The contestants of `continual.py`: ways of teaching one domain after another.
 
-Every method takes a `Bench` and returns ``rows`` of test bits per byte (before, and after each lesson), the ``tokens``
-it trained on and the ``seconds`` that took. All have the same text, rows of tokens, batches and passes over new text;
-replay adds old text on top, so that its methods take more steps. **No method was tuned**: each has its library's or
-guide's own settings, and the peak rate of all but `low_rate` is the one the base model was trained at. Conversations
-(`maths` has some) are packed whole by our lessons; PEFT and Avalanche get them as running text, its answers to learn.
+Every method takes a `Bench` and returns ``rows`` of test bits per byte (before, and after each lesson) and its `Costs`.
+All have the same text, rows of tokens, batches and passes over new text; replay adds old text on top, so that its
+methods take more steps. **No method was tuned**: each has its library's or guide's own settings, and the peak rate of
+all but `low_rate` is the one the base model was trained at. Conversations (`maths` has some) are packed whole by our
+lessons; PEFT and Avalanche get them as running text, its answers to learn.
 
 "LoRA only" is `peft`: our adapters compute what PEFT's do (the tests compare them), and ours taught in sequence without
 replay would be that row again.
@@ -20,7 +20,7 @@ from typing import Any
 
 import torch
 from avalanche_strategies import PACKAGES, avalanche_ewc, avalanche_naive, avalanche_replay
-from lessons_bench import LENGTH, ROWS, Bench
+from lessons_bench import LENGTH, ROWS, Bench, Costs
 from trainers import missing
 
 from lifelong.learn.consolidation import consolidate
@@ -92,7 +92,7 @@ def peft(bench: Bench) -> dict[str, Any]:
         seconds += time.perf_counter() - began
         model.save_pretrained(saved)
         rows.append(bench.measure(place, saved))
-    return {"rows": rows, "tokens": tokens, "seconds": seconds}
+    return {"rows": rows, **vars(bench.costs(tokens, seconds, sum(w.numel() for w in weights)))}
 
 
 def routed(bench: Bench) -> dict[str, Any]:
@@ -121,7 +121,7 @@ def isolated(bench: Bench) -> dict[str, Any]:
     rows = [bench.before]
     for number in range(1, len(bench.domains) + 1):
         rows.append({**bench.before, **{domain: found["oracle"][domain] for domain in bench.domains[:number]}})
-    return {"rows": rows, "tokens": found["tokens"], "seconds": found["seconds"]}
+    return {"rows": rows, **{cost: found[cost] for cost in vars(Costs())}}
 
 
 def consolidated(bench: Bench) -> dict[str, Any]:
@@ -133,8 +133,7 @@ def consolidated(bench: Bench) -> dict[str, Any]:
     assert result is not None
     return {
         "rows": [*bench.results["routed"]["rows"], bench.measure(place)],
-        "tokens": result.tokens,
-        "seconds": result.seconds,
+        **vars(Costs.of(result)),
         "share": result.share,
         "accepted_by_the_gate": result.decision.accepted,
     }
@@ -145,27 +144,27 @@ def again(bench: Bench) -> dict[str, Any]:
     place = bench.copy("again", _routed(bench))
     result = bench.lesson(place, bench.domains[0], mode="adapter", accept=True, again=True)
     rows = [*bench.results["routed"]["rows"], bench.measure(place)]
-    return {"rows": rows, "tokens": result.tokens, "seconds": result.seconds}
+    return {"rows": rows, **vars(Costs.of(result))}
 
 
 def joint(bench: Bench) -> dict[str, Any]:
     """All domains at once, with replay of the base: what no sequence of lessons can be expected to beat."""
-    after, tokens, seconds = bench.retrained("joint", bench.domains)
-    return {"rows": [bench.before, after], "tokens": tokens, "seconds": seconds}
+    after, costs = bench.retrained("joint", bench.domains)
+    return {"rows": [bench.before, after], **vars(costs)}
 
 
 def cumulative(bench: Bench) -> dict[str, Any]:
     """After each lesson, the base model anew on all text so far; the last of these is `joint`, and not run twice."""
-    rows, tokens, seconds = [bench.before], 0, 0.0
+    rows, costs = [bench.before], Costs()
     for number in range(1, len(bench.domains) + 1):
         if number == len(bench.domains) and "joint" in bench.results:
             last = bench.results["joint"]
-            found = last["rows"][-1], last["tokens"], last["seconds"]
+            after, spent = last["rows"][-1], Costs(**{cost: last[cost] for cost in vars(costs)})
         else:
-            found = bench.retrained("cumulative", bench.domains[:number])
-        rows.append(found[0])
-        tokens, seconds = tokens + found[1], seconds + found[2]
-    return {"rows": rows, "tokens": tokens, "seconds": seconds}
+            after, spent = bench.retrained("cumulative", bench.domains[:number])
+        rows.append(after)
+        costs += spent
+    return {"rows": rows, **vars(costs)}
 
 
 def _routed(bench: Bench) -> Path:

@@ -19,6 +19,7 @@ _COSTS = {
     "gap closed": (".0f", 100, "%"),
     "average": (".3f", 1, ""),
     "M tokens": (".2f", 1e-6, ""),
+    "PFLOP": (".1f", 1e-15, ""),
     "minutes": (".1f", 1 / 60, ""),
 }
 
@@ -56,6 +57,7 @@ def _figures(run: Run, name: str, domains: list[str]) -> Figures:
         "mean loss": mean(losses),
         "average": average[name],
         "M tokens": run[name]["tokens"],
+        "PFLOP": run[name]["flops"],
         "minutes": run[name]["seconds"],
         **rows[-1],
     }
@@ -98,7 +100,7 @@ def _notes(done: dict[str, Any], runs: list[Run]) -> list[str]:
         notes.append(f"routed against isolated, whose oracle names the domain: {spelled} bits per byte on average")
     if parts := [{"part": part} for run in runs if (part := _part_of_retraining(run)) is not None]:
         spelled = _spell(parts, ".0f", 100, "%", key="part")
-        notes.append(f"tokens of routed and consolidated against retraining on all text after each lesson: {spelled}")
+        notes.append(f"routed and consolidated take {spelled} of the FLOPs of retraining on all text after each lesson")
     if any({"consolidated", "again"} & run.keys() for run in runs):
         notes.append("consolidated and again: the cost is what comes on top of routed")
     lacking = {name: why for name, why in done["left_out"].items() if not all(name in run for run in runs)}
@@ -111,10 +113,10 @@ def _average(run: Run, name: str) -> float:
 
 
 def _part_of_retraining(run: Run) -> float | None:
-    """Return our tokens over those of retraining after each of n lessons: as counted, or (n + 1) / 2 joint runs."""
+    """Return our FLOPs over those of retraining after each of n lessons: as counted, or (n + 1) / 2 joint runs."""
     if not {"routed", "consolidated"} <= run.keys() or not {"joint", "cumulative"} & run.keys():
         return None
     lessons = len(run["routed"]["rows"]) - 1
-    whole = run["cumulative"]["tokens"] if "cumulative" in run else run["joint"]["tokens"] * (lessons + 1) / 2
-    part: float = (run["routed"]["tokens"] + run["consolidated"]["tokens"]) / whole
+    whole = run["cumulative"]["flops"] if "cumulative" in run else run["joint"]["flops"] * (lessons + 1) / 2
+    part: float = (run["routed"]["flops"] + run["consolidated"]["flops"]) / whole
     return part

@@ -6,6 +6,7 @@ import argparse
 import json
 import shutil
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -13,12 +14,14 @@ from typing import Any
 from common import write_json
 
 from lifelong.evaluate.bits import score
+from lifelong.learn.consolidation import Consolidation
+from lifelong.learn.cost import session_flops
 from lifelong.learn.held import Holdings, hold, read_held
 from lifelong.learn.method import learning_rate
-from lifelong.learn.session import learn
+from lifelong.learn.session import LessonResult, learn
 from lifelong.model.adapters import load_adapter
 from lifelong.model.base import LanguageModel
-from lifelong.model.directory import load_model
+from lifelong.model.directory import load_model, read_config
 from lifelong.model.store import ModelStore
 from lifelong.settings.learn import LearnSettings
 from lifelong.settings.train import TrainSettings
@@ -72,6 +75,23 @@ def train_base(options: argparse.Namespace) -> dict[str, Any]:
     return found | {"model_bytes": (options.work / "base-model" / "model.safetensors").stat().st_size}
 
 
+@dataclass(frozen=True)
+class Costs:
+    """What training took: ``tokens`` learned from, ``flops`` computed for that, ``seconds``."""
+
+    tokens: int = 0
+    flops: float = 0.0
+    seconds: float = 0.0
+
+    @classmethod
+    def of(cls, result: LessonResult | Consolidation) -> Costs:
+        """Return those of a lesson or a consolidation."""
+        return cls(result.tokens, result.flops, result.seconds)
+
+    def __add__(self, other: Costs) -> Costs:
+        return Costs(self.tokens + other.tokens, self.flops + other.flops, self.seconds + other.seconds)
+
+
 class Bench:
     """One sequence of lessons: a copy of the base model for each method, and the measure of all domains after each.
 
@@ -100,6 +120,11 @@ class Bench:
         """The peak rate that a lesson has where none is given."""
         return learning_rate(LearnSettings(), ModelStore.open(self.model).state())
 
+    def costs(self, tokens: int, seconds: float, adapter_parameters: int = 0) -> Costs:
+        """Return what training with another library took; see `session_flops`."""
+        shape = read_config(self.model)
+        return Costs(tokens, session_flops(shape, tokens, LENGTH, adapter_parameters=adapter_parameters), seconds)
+
     def copy(self, name: str, source: Path | None = None) -> Path:
         """Return a fresh copy of the base model, or of another."""
         place = self.work / name
@@ -108,17 +133,17 @@ class Bench:
         return place
 
     def lessons(self, name: str, **choices: Any) -> dict[str, Any]:
-        """Teach all domains in turn; returns the rows of test bits per byte, tokens, seconds and decisions."""
+        """Teach all domains in turn; returns the rows of test bits per byte, the costs and decisions."""
         place = self.copy(name)
-        rows, tokens, seconds, notes = [self.before], 0, 0.0, []
+        rows, costs, notes = [self.before], Costs(), []
         for domain in self.domains:
             result = self.lesson(place, domain, **choices)
-            tokens, seconds = tokens + result.tokens, seconds + result.seconds
+            costs += Costs.of(result)
             notes.append({"domain": domain, "accepted": result.accepted, "scale": result.scale, "mode": result.mode})
             rows.append(self.measure(place))
-        return {"rows": rows, "tokens": tokens, "seconds": seconds, "lessons": notes}
+        return {"rows": rows, **vars(costs), "lessons": notes}
 
-    def lesson(self, place: Path, domain: str, text: Path | None = None, **choices: Any) -> Any:
+    def lesson(self, place: Path, domain: str, text: Path | None = None, **choices: Any) -> LessonResult:
         """Teach one domain, or another text under its name."""
         settings = {
             "domain": domain,
@@ -133,17 +158,17 @@ class Bench:
         assert result is not None
         return result
 
-    def retrained(self, name: str, domains: list[str]) -> tuple[dict[str, float], int, float]:
+    def retrained(self, name: str, domains: list[str]) -> tuple[dict[str, float], Costs]:
         """Train the base model on the text of several domains at once, with replay of its own; measured afterwards.
 
-        Returns test bits per byte, tokens and seconds.
+        Returns test bits per byte and the costs.
         """
         place, together = self.copy(name), self.work / "data" / "+".join(domains)
         if not together.is_dir():
             parts = [load_prepared(self.text(domain)) for domain in domains]
             _write(together, Corpus(*([d for part in parts for d in part.split(s)] for s in ("train", "gate", "test"))))
         result = self.lesson(place, JOINT, together, mode="full", use_ewc=False, accept=True)
-        return self.measure(place), result.tokens, result.seconds
+        return self.measure(place), Costs.of(result)
 
     def measure(self, place: Path, adapter: Path | None = None) -> dict[str, float]:
         """Return test bits per byte of the base's text and of every domain; of a PEFT adapter's where one is given."""

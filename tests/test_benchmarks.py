@@ -97,7 +97,8 @@ def test_losses_count_from_where_a_domain_was_taught(monkeypatch: pytest.MonkeyP
     from continual_table import report
 
     def method(*rows: tuple[float, float, float], order: tuple[str, str]) -> dict[str, Any]:
-        return {"rows": [dict(zip(("base", *order), row, strict=True)) for row in rows], "tokens": 1, "seconds": 1}
+        bits = [dict(zip(("base", *order), row, strict=True)) for row in rows]
+        return {"rows": bits, "tokens": 1, "flops": 1, "seconds": 1}
 
     done: dict[str, Any] = {"runs": {}, "left_out": {}, "base": {}}
     for number, (order, lost) in enumerate([(("a", "b"), 2.2), (("b", "a"), 2.4)]):

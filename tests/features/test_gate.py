@@ -15,6 +15,7 @@ from typing import Any
 
 import pytest
 
+from driving import done, refused, said
 from lifelong.cli.app import main
 from lifelong.learn.held import read_slices
 from lifelong.model.store import ModelStore
@@ -32,24 +33,6 @@ WILD: list[object] = [*SMALL, "--steps", 30, "--learning-rate", 0.02, "--replay-
 # A rate at which neither way teaches anything.
 BAD: list[object] = [*SMALL, "--steps", 3, "--learning-rate", 3, "--replay-share", 0, "--no-use-ewc"]
 MARK = "Quincemarmalade"
-
-
-def done(*arguments: object) -> None:
-    assert main([str(argument) for argument in arguments]) == 0
-
-
-def said(capsys: pytest.CaptureFixture[str], *arguments: object) -> Any:
-    capsys.readouterr()
-    done(*arguments, "--json")
-    return json.loads(capsys.readouterr().out)
-
-
-def refused(capsys: pytest.CaptureFixture[str], *arguments: object) -> str:
-    capsys.readouterr()
-    assert main([str(argument) for argument in arguments]) == 2
-    found = capsys.readouterr().err
-    assert "Traceback" not in found
-    return found
 
 
 def digest(path: Path) -> str:

@@ -6,7 +6,6 @@ import _pydecimal
 import argparse
 import ast
 import difflib
-import hashlib
 import inspect
 import json
 import math
@@ -27,6 +26,7 @@ from typing import Any
 
 import pytest
 
+from driving import done, refused, said, visible, words
 from lifelong.cli.app import main
 from lifelong.evaluate.bits import score
 from lifelong.evaluate.routing import bound_bits
@@ -77,38 +77,6 @@ elif moment == "switched":
     before(ModelStore, "_mirror", lambda store: store.head() != store._mirrored())
 sys.exit(main(sys.argv[3:]))
 """
-
-
-def words(*arguments: object) -> list[str]:
-    return [str(argument) for argument in arguments]
-
-
-def done(*arguments: object) -> None:
-    assert main(words(*arguments)) == 0
-
-
-def said(capsys: pytest.CaptureFixture[str], *arguments: object) -> Any:
-    capsys.readouterr()
-    done(*arguments, "--json")
-    return json.loads(capsys.readouterr().out)
-
-
-def refused(capsys: pytest.CaptureFixture[str], *arguments: object) -> str:
-    capsys.readouterr()
-    assert main(words(*arguments)) == 2
-    found = capsys.readouterr().err
-    assert "Traceback" not in found
-    return found
-
-
-def visible(root: Path) -> dict[str, str]:
-    """The SHA-256 of every file of a directory, but for the store's own and the history, which always grows."""
-    own = ("lifelong/objects", "lifelong/generations", "lifelong/HEAD", "lifelong/MIRROR", "lifelong/history", "runs/")
-    return {
-        name: hashlib.sha256(path.read_bytes()).hexdigest()
-        for path in root.rglob("*")
-        if path.is_file() and not (name := path.relative_to(root).as_posix()).startswith(own)
-    }
 
 
 def docstrings() -> Iterator[str]:

@@ -13,6 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from safetensors import safe_open
 
+from driving import lost
 from lifelong.cli.app import main
 from lifelong.errors import LifelongError
 from lifelong.learn.consolidation import consolidate
@@ -50,13 +51,6 @@ def teach(model: Path, source: Path, domain: str, **choices: object) -> LessonRe
     result = learn(model, [str(source)], LearnSettings.build({**SMALL, "domain": domain, **choices}))
     assert result is not None
     return result
-
-
-def lost(result: LessonResult, domain: str) -> float:
-    """Bits per byte that a domain's test slice lost in the last lesson."""
-    before, after = (row[result.matrix.domains.index(domain)] for row in result.matrix.bpb[-2:])
-    assert before is not None and after is not None
-    return after - before
 
 
 def copied(model: Path, name: str) -> Path:

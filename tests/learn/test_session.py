@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
+from driving import lost, visible
 from lifelong.errors import LifelongError
 from lifelong.learn.forgetting import forget
 from lifelong.learn.ledger import read_history, read_matrix, rollback
@@ -30,22 +30,6 @@ def teach(model: Path, source: Path, **choices: object) -> LessonResult:
     result = learn(model, [str(source)], settings(**choices))
     assert result is not None
     return result
-
-
-def lost(result: LessonResult, domain: str) -> float:
-    """Bits per byte that a domain's test slice lost in the last lesson."""
-    before, after = (row[result.matrix.domains.index(domain)] for row in result.matrix.bpb[-2:])
-    assert before is not None and after is not None
-    return after - before
-
-
-def visible(root: Path) -> dict[str, str]:
-    skip = ("lifelong/objects", "lifelong/generations", "lifelong/HEAD", "lifelong/MIRROR", "lifelong/history", "runs/")
-    return {
-        name: hashlib.sha256(path.read_bytes()).hexdigest()
-        for path in root.rglob("*")
-        if path.is_file() and not (name := path.relative_to(root).as_posix()).startswith(skip)
-    }
 
 
 def test_f07_a_lesson_with_replay_and_ewc_forgets_at_most_a_third_of_what_naive_tuning_does(

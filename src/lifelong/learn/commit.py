@@ -50,7 +50,6 @@ def commit_lesson(lesson: Lesson, result: LessonResult) -> None:
     }
     if result.undone is not None:
         event["undone"] = result.undone.figures(lesson.root)
-    tokens = result.tokens + (result.undone.tokens if result.undone else 0)
     if store.adopt():
         progress.note(f"What lay in {lesson.root} is kept as the first state of its history.")
     with store.staging() as staged:
@@ -64,7 +63,7 @@ def commit_lesson(lesson: Lesson, result: LessonResult) -> None:
             "sources": lesson.sources,
             "data_sha256": _digest(lesson.corpus.train),
             "settings": settings.model_dump(mode="json"),
-            "flops": tokens * lesson.model.config.flops_per_token(lesson.sequence_length),
+            "flops": result.flops + (result.undone.flops if result.undone else 0.0),
             "fisher_bytes": _fisher_bytes(staged, lesson.root),
         }
         write_json(staged / record, facts)

@@ -19,6 +19,7 @@ from lifelong.errors import LifelongError
 from lifelong.evaluate.bits import Score
 from lifelong.evaluate.matrix import Matrix, extend_matrix
 from lifelong.learn.commit import commit_consolidation
+from lifelong.learn.cost import session_flops
 from lifelong.learn.distil import Distillation
 from lifelong.learn.dream import dream
 from lifelong.learn.fisher import Estimator
@@ -67,6 +68,7 @@ class Consolidation:
     share: float
     steps: int
     tokens: int
+    flops: float
     seconds: float
 
     def to_dict(self) -> dict[str, Any]:
@@ -81,6 +83,7 @@ class Consolidation:
             "share": self.share,
             "steps": self.steps,
             "tokens": self.tokens,
+            "flops": self.flops,
             "seconds": round(self.seconds, 1),
         }
 
@@ -165,6 +168,7 @@ class _Folding:
         student.eval()
         decision, changes = self._average(student, moving, gate)
         before, after = scores(test), scores(_read(student, test, "Measuring after"))
+        tokens = sum(row["tokens"] for row in self.run.metrics())
         matrix = extend_matrix(state.get("matrix"), _bits(before), _bits(after), LABEL)
         result = Consolidation(
             model=self.root,
@@ -176,10 +180,12 @@ class _Folding:
             matrix=matrix,
             share=moving.scale,
             steps=plan.total_steps,
-            tokens=sum(row["tokens"] for row in self.run.metrics()),
+            tokens=tokens,
+            flops=session_flops(student.config, tokens, self._length, taught=1.0),
             seconds=seconds,
         )
-        facts, accepted = result.to_dict(), result.accepted
+        facts = {**result.to_dict(), "settings": settings.model_dump(mode="json")}
+        accepted = result.accepted
         if fisher is not None and accepted:
             fisher = needs.after(fisher, self.memory.of(folded))
         commit_consolidation(self.store, student, self.tokenizer, facts, self.memory, fisher, accepted=accepted)

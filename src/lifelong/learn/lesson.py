@@ -26,7 +26,7 @@ from lifelong.train.folder import RunFolder
 class Attempt:
     """One way of teaching a lesson, and what the gate said of it; changes are of the gate slices.
 
-    ``scale`` is the share of its way that the weights went in the end.
+    ``scale`` is the share of its way that the weights went in the end, and ``flops`` what training computed.
     """
 
     run: Path
@@ -37,6 +37,7 @@ class Attempt:
     replay_share: float
     steps: int
     tokens: int
+    flops: float
     seconds: float
     predicted_damage: float | None
 
@@ -49,6 +50,7 @@ class Attempt:
             "replay_share": self.replay_share,
             "steps": self.steps,
             "tokens": self.tokens,
+            "flops": self.flops,
             "seconds": round(self.seconds, 1),
             "predicted_damage": self.predicted_damage,
         }
@@ -88,6 +90,7 @@ class LessonResult(Attempt):
             "alone": self.alone,
             "steps": self.steps,
             "tokens": self.tokens,
+            "flops": self.flops,
             "seconds": round(self.seconds, 1),
             "predicted_damage": self.predicted_damage,
             "undone": self.undone.figures(self.model) if self.undone else None,

@@ -22,6 +22,7 @@ from lifelong.evaluate.bits import Score
 from lifelong.evaluate.matrix import extend_matrix
 from lifelong.learn.checking import open_checked
 from lifelong.learn.commit import commit_lesson, next_session
+from lifelong.learn.cost import session_flops
 from lifelong.learn.fisher import Estimator
 from lifelong.learn.gate import Change, Decision, change, decide
 from lifelong.learn.held import Holdings, hold, read_held, read_slices, scores, with_reading
@@ -180,15 +181,23 @@ def _attempt(lesson: Lesson, gate: Holdings, shift: float | None, *, dry_run: bo
     moving.begin(lesson.model)
     seconds = teach_steps(lesson, loader, plan, gate.get(settings.domain))
     decision, changes = _decide(lesson, gate)
+    tokens, replayed = sum(row["tokens"] for row in lesson.run.metrics()), lesson.run.facts["replay_share"]
     return Attempt(
         run=lesson.run.path,
         mode=lesson.mode,
         decision=decision,
         changes=changes,
         scale=moving.scale,
-        replay_share=lesson.run.facts["replay_share"],
+        replay_share=replayed,
         steps=plan.total_steps,
-        tokens=sum(row["tokens"] for row in lesson.run.metrics()),
+        tokens=tokens,
+        flops=session_flops(
+            lesson.model.config,
+            tokens,
+            lesson.sequence_length,
+            adapter_parameters=moving.parameters(lesson.model),
+            taught=replayed if settings.teacher_share else 0.0,
+        ),
         seconds=seconds,
         predicted_damage=pull.predicted_damage().item() if pull else None,
     )

@@ -36,6 +36,10 @@ class Moving:
     _start: dict[str, Tensor] = field(default_factory=dict)
     _end: dict[str, Tensor] = field(default_factory=dict)
 
+    def parameters(self, model: LanguageModel) -> int:
+        """Return the weights of the adapter; 0 where all weights move."""
+        return sum(p.numel() for p in model.parameters() if p.requires_grad) if self.adapter else 0
+
     def begin(self, model: LanguageModel) -> None:
         """Remember where all weights were; a new adapter is nothing at the start."""
         if self.adapter is None:
