@@ -35,6 +35,7 @@ def measure(model: Path, target: str, precision: str, *, strings: int, tokens: i
 
 
 def main() -> None:
+    """Print the table, and write it."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("models", nargs="+", type=Path)
     parser.add_argument("--only", nargs="+", choices=list(PRECISIONS), default=list(PRECISIONS))

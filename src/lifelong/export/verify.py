@@ -43,7 +43,8 @@ class Verification:
     def to_dict(self) -> dict[str, Any]:
         """Return plain values, as ``--json`` prints them."""
         found = asdict(self)
-        return {**found, **found.pop("facts")}
+        facts = found.pop("facts")
+        return {**found, **facts}
 
 
 def verify(path: Path, source: Source, evidence: Evidence) -> Verification:
