@@ -100,14 +100,17 @@ def routed(bench: Bench) -> dict[str, Any]:
     found = bench.lessons("routed", mode="adapter", accept=True)
     place = bench.work / "routed"
     every = scores(bench.held(place))
-    worst = [score.excess.worst for score in every.values() if score.excess is not None]
+    excess = [score.excess for score in every.values() if score.excess is not None]
+    # Of a conversation the answers are scored, and its questions have weighed the experts: there no bound holds.
+    worst = {whole: max(e.worst for e in excess if e.whole is whole) for whole in {e.whole for e in excess}}
     adapters = place / "lifelong" / "adapters"
     sizes = [sum(f.stat().st_size for f in folder.rglob("*") if f.is_file()) for folder in adapters.iterdir()]
     return found | {
         # The base's expert is called as its domain is, and an adapter as the domain that it was taught.
         "oracle": {domain: score.experts[domain].bits_per_byte for domain, score in every.items()},
-        "worst_excess_bits": max(bits for bits, _ in worst),
-        "bound_bits": max(bound for _, bound in worst),
+        "worst_excess_bits": worst[True][0],
+        "worst_excess_bits_of_answers": worst.get(False, (0.0, 0.0))[0],
+        "bound_bits": worst[True][1],
         "adapter_bytes": max(sizes),
         "memory_bytes": (place / "lifelong/memory/examples.jsonl").stat().st_size,
         "fisher_bytes": (place / "lifelong/fisher.safetensors").stat().st_size,
@@ -127,7 +130,7 @@ def isolated(bench: Bench) -> dict[str, Any]:
 def consolidated(bench: Bench) -> dict[str, Any]:
     """The routed model's adapters, folded into its weights by the replay memory alone; costs are without `routed`'s."""
     place = bench.copy("consolidated", _routed(bench))
-    settings = {"epochs": bench.options.epochs, "batch_size": ROWS, "sequence_length": LENGTH, "accept": True}
+    settings = {"batch_size": ROWS, "sequence_length": LENGTH, "accept": True}
     settings |= {"max_bytes": bench.options.max_bytes, "seed": bench.seed}
     result = consolidate(place, ConsolidateSettings.build(settings))
     assert result is not None

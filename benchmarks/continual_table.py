@@ -19,7 +19,7 @@ _COSTS = {
     "gap closed": (".0f", 100, "%"),
     "average": (".3f", 1, ""),
     "M tokens": (".2f", 1e-6, ""),
-    "PFLOP": (".1f", 1e-15, ""),
+    "TFLOP": (".1f", 1e-12, ""),
     "minutes": (".1f", 1 / 60, ""),
 }
 
@@ -57,7 +57,7 @@ def _figures(run: Run, name: str, domains: list[str]) -> Figures:
         "mean loss": mean(losses),
         "average": average[name],
         "M tokens": run[name]["tokens"],
-        "PFLOP": run[name]["flops"],
+        "TFLOP": run[name]["flops"],
         "minutes": run[name]["seconds"],
         **rows[-1],
     }
@@ -87,11 +87,12 @@ def _notes(done: dict[str, Any], runs: list[Run]) -> list[str]:
         on_all, on_worst = (_spell(lost, ".1f", 100, "%", key=key) for key in ("mean loss", "worst loss"))
         notes.append(f"naive loses {on_all} on what was known, {on_worst} where it loses most")
     if found := [run["routed"] for run in runs if "routed" in run]:
-        keys = ("worst_excess_bits", "adapter_bytes", "memory_bytes", "fisher_bytes")
+        keys = ("worst_excess_bits", "worst_excess_bits_of_answers", "adapter_bytes", "memory_bytes", "fisher_bytes")
         most = {key: max(each[key] for each in found) for key in keys}
         notes.append(
             f"routed: a document costs at most {most['worst_excess_bits']:.3f} bits more than under its best expert "
-            f"(bound {found[0]['bound_bits']:.3f}); an adapter takes "
+            f"(bound {found[0]['bound_bits']:.3f}), the answers of a conversation, which have none, "
+            f"{most['worst_excess_bits_of_answers']:.1f}; an adapter takes "
             f"{most['adapter_bytes'] / done['base']['model_bytes']:.1%} of the model's bytes, the memory "
             f"{most['memory_bytes'] / 1e6:.1f} MB, the Fisher information {most['fisher_bytes'] / 1e6:.1f} MB"
         )

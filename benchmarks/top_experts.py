@@ -19,6 +19,7 @@ from common import machine, print_table, write_json
 from lifelong.generate.inference import inference
 from lifelong.generate.reading import Reader
 from lifelong.model.adapters import AdapterConfig, adapted_layers, attach_adapter
+from lifelong.model.decoding import StaticDecoder
 from lifelong.model.experts import add_expert
 from lifelong.model.transformer import Transformer
 from lifelong.settings.presets import load_preset
@@ -39,11 +40,13 @@ def with_adapters(preset: str, count: int) -> Transformer:
 def write(model: Transformer, prompt: int, tokens: int, top: int) -> tuple[float, int]:
     """Return the seconds that ``tokens`` took after the prompt, and the bytes of keys and values."""
     with inference(model), Reader(model, 1, prompt + tokens, top_experts=top) as reader:
-        chosen = reader.read(torch.randint(model.config.vocab_size, (1, prompt))).argmax(-1)
+        chosen = reader.begin(torch.randint(model.config.vocab_size, (1, prompt)).tolist()).argmax(-1)
         start = time.perf_counter()
         for _ in range(tokens):
-            chosen = reader.read(chosen.unsqueeze(1)).argmax(-1)
-        return time.perf_counter() - start, sum(part.nbytes for part in reader._cache.keys + reader._cache.values)
+            chosen = reader.go_on(chosen.tolist()).argmax(-1)
+        took, decoder = time.perf_counter() - start, reader._decoder
+        assert isinstance(decoder, StaticDecoder)
+        return took, sum(part.nbytes for part in decoder.keys + decoder.values)
 
 
 def main() -> None:

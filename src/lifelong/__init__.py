@@ -17,6 +17,9 @@ if TYPE_CHECKING:
     from lifelong.model.extract import extract_model_for_inference, load_model_and_tokenizer
     from lifelong.model.seq2seq import EncoderDecoderModel
     from lifelong.model.transformer import Transformer as ContinualLLM
+    from lifelong.retrieve.answering import RAGModel
+    from lifelong.retrieve.splitting import DocumentProcessor
+    from lifelong.retrieve.store import SimpleDocumentStore
     from lifelong.settings.learn import LearnSettings
     from lifelong.settings.learn import LearnSettings as ContinualLearningConfig
     from lifelong.settings.model import ModelConfig
@@ -34,10 +37,13 @@ _PLACES = {
     "ContinualLearner": ("lifelong.learn.learner", "ContinualLearner"),
     "ContinualLearningConfig": ("lifelong.settings.learn", "LearnSettings"),
     "DataSource": ("lifelong.text", "DataSource"),
+    "DocumentProcessor": ("lifelong.retrieve.splitting", "DocumentProcessor"),
     "EncoderDecoderModel": ("lifelong.model.seq2seq", "EncoderDecoderModel"),
     "EncoderOnlyModel": ("lifelong.model.encoder", "EncoderOnlyModel"),
     "LearnSettings": ("lifelong.settings.learn", "LearnSettings"),
     "ModelConfig": ("lifelong.settings.model", "ModelConfig"),
+    "RAGModel": ("lifelong.retrieve.answering", "RAGModel"),
+    "SimpleDocumentStore": ("lifelong.retrieve.store", "SimpleDocumentStore"),
     "Trainer": ("lifelong.train.trainer", "Trainer"),
     "TrainSettings": ("lifelong.settings.train", "TrainSettings"),
     "check_model_exists": ("lifelong.model.directory", "is_model_directory"),
@@ -56,10 +62,13 @@ __all__ = [
     "ContinualLearner",
     "ContinualLearningConfig",
     "DataSource",
+    "DocumentProcessor",
     "EncoderDecoderModel",
     "EncoderOnlyModel",
     "LearnSettings",
     "ModelConfig",
+    "RAGModel",
+    "SimpleDocumentStore",
     "TrainSettings",
     "Trainer",
     "__version__",

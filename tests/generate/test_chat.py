@@ -5,6 +5,7 @@ import torch
 
 from lifelong.errors import LifelongError
 from lifelong.generate.chat import ChatSession
+from lifelong.model.decoding import StaticDecoder
 from lifelong.model.transformer import Transformer
 from lifelong.tokens.tokenizer import BPETokenizer
 
@@ -66,7 +67,9 @@ def test_a_seed_repeats_a_conversation_not_a_turn(model: Transformer, tokenizer:
     assert [chats[0].ask("a"), chats[0].ask("a")] == first
 
 
-def test_old_turns_are_forgotten_the_system_prompt_is_not(model: Transformer, tokenizer: BPETokenizer) -> None:
+def test_old_turns_are_forgotten_the_system_prompt_is_not(
+    model: Transformer, tokenizer: BPETokenizer, monkeypatch: pytest.MonkeyPatch
+) -> None:
     notes: list[str] = []
     chat = ChatSession(model, tokenizer, "Be brief.", max_tokens=8, seed=0, on_note=notes.append)
     for number in range(12):
@@ -76,8 +79,8 @@ def test_old_turns_are_forgotten_the_system_prompt_is_not(model: Transformer, to
     assert len(chat.history) < 24
     assert "forgotten" in notes[0]
     read: list[list[int]] = []
-    hidden = model.hidden
-    model.hidden = lambda ids, **more: (read.append(ids[0].tolist()), hidden(ids, **more))[1]  # type: ignore[method-assign, func-returns-value]
+    original = StaticDecoder.read
+    monkeypatch.setattr(StaticDecoder, "read", lambda self, ids: (read.extend(ids), original(self, ids))[1])  # type: ignore[func-returns-value]
     chat.ask("last")
     system, _ = tokenizer.encode_chat([{"role": "system", "content": "Be brief."}])
     assert read[0][: len(system)] == system

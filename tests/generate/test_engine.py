@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from lifelong.errors import LifelongError
-from lifelong.generate.engine import generate
+from lifelong.generate.engine import generate, write
 from lifelong.model.transformer import Transformer
 from lifelong.settings.model import ModelConfig
 from lifelong.tokens.tokenizer import BPETokenizer
@@ -51,10 +51,13 @@ def test_a_sample_ends_without_its_stop_token_and_the_others_go_on(model: Transf
     stop = tokens[5]
     found = generate(model, tokenizer, PROMPT, max_tokens=20, temperature=0, stop_ids={stop})
     assert found == [tokenizer.decode(tokens[: tokens.index(stop)])]
-    free = generate(model, tokenizer, PROMPT, max_tokens=20, num_samples=4, seed=3)
-    stopped = generate(model, tokenizer, PROMPT, max_tokens=20, num_samples=4, seed=3, stop_ids=tokenizer.encode("e"))
-    assert stopped != free
-    assert all(whole.startswith(part.rstrip("\ufffd")) for whole, part in zip(free, stopped, strict=True))
+    [free] = write(model, tokenizer, [PROMPT], max_tokens=20, num_samples=4, seed=3)
+    end = free[1].tokens[7]
+    [stopped] = write(model, tokenizer, [PROMPT], max_tokens=20, num_samples=4, seed=3, stop_ids=[end])
+    for whole, part in zip(free, stopped, strict=True):
+        size = whole.tokens.index(end) if end in whole.tokens else 20
+        assert (part.tokens, part.finish) == (whole.tokens[:size], "length" if size == 20 else "stop")
+    assert {part.finish for part in stopped} == {"length", "stop"}
 
 
 def test_banned_tokens_are_never_written(model: Transformer, tokenizer: BPETokenizer) -> None:

@@ -63,7 +63,7 @@ def test_the_loss_is_that_of_text_and_teacher_together(taught: Path) -> None:
     ids = torch.tensor([tokenizer.encode("def read(self, size=-1):")[:9]] * 2)
     batch = Batch(ids[:, :-1], ids[:, 1:].clone(), sources=torch.tensor([0, 1]))
     batch.labels[0, :2] = -100
-    objective = Distillation(teacher, ["code", "base"], 0.25)
+    objective = Distillation(teacher, [("code", 0.25), ("base", 0.25)])
     expected = 0.0
     for row, name in enumerate(["code", "base"]):
         one, _ = load_model(taught, adapter=name)

@@ -230,9 +230,9 @@ def test_rows_without_a_teacher_are_learned_from_their_text_alone(base_model: Pa
         soft = -(theirs[row, place].exp() * ours[row, place]).sum()
         loss = 0.3 * text + 0.7 * soft if row == 1 else text
         expected += float(loss) * [2.0, 1.0, 0.5][row]
-    found = Distillation(teacher, [None, BASE], 0.7)(student, batch).item()
+    found = Distillation(teacher, [(BASE, 0.0), (BASE, 0.7)])(student, batch).item()
     assert found == pytest.approx(expected, rel=1e-4)
-    assert Distillation(teacher, [None, BASE], 0.0)(student, batch).item() == pytest.approx(
+    assert Distillation(teacher, [(BASE, 0.0)] * 2)(student, batch).item() == pytest.approx(
         labelled_tokens(student, batch).item(), rel=1e-5
     )
 

@@ -24,6 +24,7 @@ from lifelong.generate.engine import generate
 from lifelong.generate.reading import Reader
 from lifelong.learn.held import read_slices
 from lifelong.model.adapters import merge_adapter
+from lifelong.model.decoding import StaticDecoder
 from lifelong.model.directory import load_model
 from lifelong.model.experts import all_experts
 from lifelong.text.document import Document
@@ -73,10 +74,10 @@ def test_what_is_generated_is_what_is_measured(taught: Path, share: float) -> No
     again = [tokenizer.eos_id, *tokenizer.encode(few.text)]
     total = nats(replace(code, text=tokenizer.decode(again[1:10])))
     with torch.inference_mode(), Reader(model, 1, len(again), fixed_share=share) as reader:
-        scores = reader.read(torch.tensor([again[:10]]))
+        scores = reader.begin([again[:10]])
         for token in again[10:]:
             total -= float(scores.log_softmax(-1)[0, token])
-            scores = reader.read(torch.tensor([[token]]))
+            scores = reader.go_on([token])
     assert total == pytest.approx(nats(few), rel=1e-3)
 
 
@@ -126,22 +127,24 @@ def test_experts_that_are_dropped_are_computed_no_more_and_the_others_go_on_as_t
 ) -> None:
     model, tokenizer = load_model(taught)
     ids = [tokenizer.eos_id, *tokenizer.encode("Line 7: the sea is")]
-    texts, following = torch.tensor([ids, ids]), torch.tensor([[70], [80]])
+    texts, following = [ids, [*ids, 60]], [70, 80]
     computed: list[int] = []
     layer = next(module for name, module in model.named_modules() if name.endswith("layers.0.mlp"))
     hook = layer.register_forward_pre_hook(lambda _, inputs: computed.append(len(inputs[0])))
     with torch.inference_mode(), Reader(model, 2, 40, top_experts=top) as reader:
-        reader.read(texts)
+        reader.begin(texts)
         kept = list(reader.weights(0))
-        found = reader.read(following).log_softmax(-1)
+        found = reader.go_on(following).log_softmax(-1)
         assert sum(reader.weights(1).values()) == pytest.approx(1)
-        assert all(len(part) == 2 * top for part in reader._cache.keys + reader._cache.values)
+        assert isinstance(reader._decoder, StaticDecoder)
+        assert all(len(part) == top for part in reader._decoder.keys + reader._decoder.values)
     hook.remove()
-    assert computed == [6, 6, 2 * top]  # the prompt, and its losses, by 3 experts; then only those that are kept
+    # The prompts, and the losses of each, by 3 experts; then only those that are kept.
+    assert computed == [6, 3, 3, 2 * top]
     assert "sea" in kept and len(kept) == top
     with torch.inference_mode(), Reader(model, 2, 40) as everyone:
-        everyone.read(texts)
-        everyone.read(following)
+        everyone.begin(texts)
+        everyone.go_on(following)
         assert everyone._last is not None
         numbers = [["base", "code", "sea"].index(name) for name in kept]
         weights = everyone._evidence[numbers].log_softmax(0).unsqueeze(-1)

@@ -16,8 +16,11 @@ from hypothesis import strategies as st
 
 from lifelong.errors import LifelongError
 from lifelong.text import Document
+from lifelong.text.memory import ReplayMemory
 from lifelong.tokens import BPETokenizer, ChatSource, Loader, WindowSource, build_cache
+from lifelong.tokens.building import build_caches
 from lifelong.tokens.loader import BLOCK, _shares, permutation
+from lifelong.tokens.replay import replay_sources
 from lifelong.tokens.rows import Rows, RowSource
 from lifelong.tokens.shards import Ids, TokenCache
 
@@ -120,6 +123,28 @@ def test_packed_conversations(tmp_path: Path, length: int) -> None:
     assert source.truncated + source.skipped == longer
     filled = sum(int((_row(source, index)[2] != -1).sum()) for index in range(len(source)))  # type: ignore[union-attr]
     assert filled > 0.75 * len(source) * length
+
+
+def test_texts_beside_conversations_are_not_cut_to_a_row(tmp_path: Path) -> None:
+    texts, chats = [Document(_SOURCE[:6000], "a", "a"), Document(_SOURCE[6000:9000], "a", "b")], _chats(20)
+    memory = ReplayMemory()
+    memory.add([*texts, *chats], "a")
+    spelled = sum(len(_TOKENIZER.encode(document.text)) for document in memory.documents() if not document.messages)
+    for again in range(2):  # the caches are made, and used once more
+        sources = [source for source, _ in replay_sources(memory, _TOKENIZER, tmp_path / "m", 32, 1.0)]
+        assert [type(source) for source in sources] == [WindowSource, ChatSource], again
+        trained = sum(int((_row(sources[0], index)[1] >= 0).sum()) for index in range(len(sources[0])))
+        assert trained >= spelled
+
+
+def test_a_text_too_short_for_a_row_stays_with_the_conversations(tmp_path: Path) -> None:
+    word = Document("Quincemarmalade.", "a", "a")
+    [cache] = build_caches([word, *_chats(20)], _TOKENIZER, tmp_path / "c", 64)
+    source = ChatSource(cache, 64)
+    labels = [_row(source, index)[1] for index in range(len(source))]
+    assert cache.documents == 21 and not source.skipped and not source.truncated
+    spelled = _TOKENIZER.encode(word.text)
+    assert any(spelled[1:] == row[at : at + len(spelled) - 1].tolist() for row in labels for at in range(64))
 
 
 def test_chat_source_refusals(text_cache: TokenCache, tmp_path: Path) -> None:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import sys
+from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 from cyclopts import Parameter
 
@@ -14,24 +16,36 @@ from lifelong.settings.generate import ChatSettings
 if TYPE_CHECKING:
     from lifelong.generate.chat import ChatSession
 
-_HELP = "/reset forgets the conversation, /system TEXT sets instructions, /quit or Ctrl-D ends."
+_HELP = """/system TEXT   new instructions, and a new conversation; without TEXT none
+/reset         forget the conversation
+/retry         answer the last question again
+/save FILE     write the conversation as JSON, which /load FILE reads
+/load FILE     go on with a saved conversation
+/seed N        draw from this seed from now on
+/params        show how the next token is chosen; /params temperature=0.5 changes it
+/quit          end, as Ctrl-D does; Ctrl-C stops an answer"""
 
 
 @configurable(ChatSettings)
 def chat(
     model: Model,
     *,
-    system: Annotated[str | None, Parameter(help="Instructions that stand before the conversation.")] = None,
+    system: Annotated[
+        str | None, Parameter(help='Instructions that stand before the conversation; "" for none.')
+    ] = None,
     system_file: Annotated[Path | None, Parameter(help="Read these instructions from a file.")] = None,
     message: Annotated[str | None, Parameter(help="Ask this once, print the answer, and end.")] = None,
     settings: ChatSettings,
     adapter: Adapter = "routed",
     as_json: AsJson = False,
 ) -> None:
-    """Talk with a model."""
+    """Talk with a model; one that was taught no conversations goes on with what is typed."""
     from lifelong.errors import LifelongError
-    from lifelong.generate.chat import ChatSession
-    from lifelong.model.directory import load_model
+    from lifelong.generate.chat import DEFAULT_SYSTEM, ChatSession
+    from lifelong.generate.manners import read_manners
+    from lifelong.model.directory import find_model, load_model
+    from lifelong.model.seq2seq import EncoderDecoderModel
+    from lifelong.progress import note
 
     if as_json and message is None:
         raise LifelongError("--json needs --message TEXT: a conversation is not one JSON object")
@@ -40,52 +54,111 @@ def chat(
     instructions = _read(system_file) if system_file is not None else system
     loaded, tokenizer = load_model(model, device=settings.device, adapter=adapter)
     note_if_alone(loaded, settings)
+    manners = read_manners(find_model(model), tokenizer)
+    plain = not manners.chats and not isinstance(loaded, EncoderDecoderModel)
+    if plain:
+        note(f"note: this model was not taught to talk ({manners.why}): it goes on with what you type")
+        if instructions:
+            note("note: instructions are not used: it would not know what they are")
+        instructions = None
+    elif instructions is None and manners.system:
+        instructions = DEFAULT_SYSTEM
+        note(f'note: instructions: "{DEFAULT_SYSTEM}" ({manners.why}; --system TEXT for others)')
     experts: list[dict[str, float]] = []
-    session = ChatSession(loaded, tokenizer, instructions, on_experts=experts.append, **settings.sampling())
+    session = ChatSession(
+        loaded, tokenizer, instructions or None, plain=plain, on_experts=experts.append, **settings.sampling()
+    )
     if message is None:
-        _talk(session)
+        _talk(session, settings)
     elif as_json:
         answer = session.ask(message)
         emit({"message": message, "answer": answer, **({"experts": experts[-1]} if experts else {})}, as_json=True)
     else:
-        _answer(session, message)
+        _answer(session.ask, message)
 
 
-def _talk(session: ChatSession) -> None:
-    print(_HELP, file=sys.stderr)
-    while (line := ask("you> ")) is not None:
-        text = line.strip()
-        command, _, rest = text.partition(" ")
-        if not text:
-            continue
-        if command in ("/quit", "/exit"):
-            return
-        if command == "/reset":
-            session.reset()
-            print("The conversation is forgotten.", file=sys.stderr)
-        elif command == "/system":
-            session.system = rest.strip() or None
-            session.reset()
-            print("New instructions, new conversation." if session.system else "No instructions.", file=sys.stderr)
-        elif command.startswith("/"):
-            print(f"Unknown command {command}. {_HELP}", file=sys.stderr)
-        else:
-            _turn(session, text)
-
-
-def _turn(session: ChatSession, text: str) -> None:
+def _talk(session: ChatSession, settings: ChatSettings) -> None:
     from lifelong.errors import LifelongError
 
-    try:
-        _answer(session, text)
-    except LifelongError as error:  # too long a message ends the turn, not the conversation
-        print(error, file=sys.stderr)
-    except KeyboardInterrupt:
-        print("\n(stopped)", file=sys.stderr)
+    if sys.stdin.isatty():
+        with contextlib.suppress(ImportError):
+            import readline  # noqa: F401 - input() then edits lines and knows earlier ones
+    print("/help says what can be done; /quit or Ctrl-D ends.", file=sys.stderr)
+    while True:
+        try:
+            line = ask("you> ")
+        except KeyboardInterrupt:  # it stops an answer, not the program
+            print("\n(/quit ends)", file=sys.stderr)
+            continue
+        if line is None:
+            return
+        text = line if session.plain else line.strip()
+        command, _, rest = text.strip().partition(" ")
+        if command in ("/quit", "/exit"):
+            return
+        try:
+            if command.startswith("/"):
+                settings = _obey(session, settings, command, rest.strip())
+            elif command:
+                _answer(session.ask, text)
+        except LifelongError as error:  # too long a message ends the turn, not the conversation
+            print(error, file=sys.stderr)
+        except KeyboardInterrupt:
+            print("\n(stopped)", file=sys.stderr)
 
 
-def _answer(session: ChatSession, text: str) -> None:
-    session.ask(text, on_text=lambda piece: print(piece, end="", flush=True))
+def _obey(session: ChatSession, settings: ChatSettings, command: str, rest: str) -> ChatSettings:
+    """Do what a command says; returns the settings after it."""
+    from lifelong.errors import LifelongError
+
+    said = ""
+    if command == "/help":
+        said = _HELP
+    elif command == "/reset":
+        session.reset()
+        said = "The conversation is forgotten."
+    elif command == "/system":
+        if session.plain:
+            raise LifelongError("this model was not taught to talk: it would not know what instructions are")
+        session.system = rest or None
+        session.reset()
+        said = "New instructions, new conversation." if session.system else "No instructions."
+    elif command == "/retry":
+        _answer(lambda _, on_text: session.retry(on_text), "")
+    elif command in ("/save", "/load"):
+        if not rest:
+            raise LifelongError(f"{command} needs the name of a file")
+        (session.save if command == "/save" else session.load)(Path(rest))
+        said = f"{len(session.history) // 2} questions and answers {'saved' if command == '/save' else 'loaded'}."
+    elif command in ("/seed", "/params"):
+        changes = {"seed": rest} if command == "/seed" else _pairs(rest)
+        settings = ChatSettings.build({**settings.model_dump(), **changes})
+        sampling = settings.sampling()
+        session.seed = sampling.pop("seed", None)
+        session.sampling.update(sampling)
+        shown = {**settings.model_dump(exclude={"device"}), "max_tokens": session.sampling["max_tokens"]}
+        said = "  ".join(f"{name}={value}" for name, value in shown.items())
+    else:
+        raise LifelongError(f"unknown command {command}", fix="/help lists them.")
+    if said:
+        print(said, file=sys.stderr)
+    return settings
+
+
+def _pairs(text: str) -> dict[str, Any]:
+    from lifelong.errors import LifelongError
+
+    pairs = {}
+    for part in text.split():
+        name, equals, value = part.partition("=")
+        if not equals or name == "device":
+            raise LifelongError(f"'{part}' is not NAME=VALUE", fix="For example: /params temperature=0.5 top_k=20")
+        pairs[name.replace("-", "_")] = [value] if name == "stop" else value
+    return pairs
+
+
+def _answer(ask_model: Callable[[str, Callable[[str], None]], str], text: str) -> None:
+    ask_model(text, lambda piece: print(piece, end="", flush=True))
     print()
 
 

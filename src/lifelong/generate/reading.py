@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from contextlib import ExitStack
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
@@ -17,19 +18,21 @@ if TYPE_CHECKING:
 
 
 class Reader:
-    """Reads tokens as they come, and tells what comes next. A context manager.
+    """Reads texts side by side, and tells what comes next in each. A context manager.
 
-    The experts of a model that has several (see `lifelong.model.experts`) read in one batch, and what comes next is the
-    mixture of their predictions, each weighed by how probable it found all that was read: the same mixture that
-    `lifelong.evaluate.routing` measures, unless experts are dropped.
+    Texts are rows, numbered from 0 without gaps. The experts of a model that has several (see `lifelong.model.experts`)
+    read in one batch, and what comes next is the mixture of their predictions, each weighed by how probable it found
+    all that was read of the text: the same mixture that `lifelong.evaluate.routing` measures, unless experts are
+    dropped.
 
     Args:
         model: the model, in evaluation mode.
-        rows: texts read side by side.
+        rows: texts side by side at most.
         length: the most tokens of one text.
         fixed_share: of its weight that an expert gives to the others after every token; see `share_weights`.
-        top_experts: how many experts read on after what is read first, the prompt: those that found it likeliest, over
-            all rows. The others are not computed any more, and their keys and values are dropped. None: all read on.
+        top_experts: how many experts go on with a text after its prompt: those that found it likeliest. An expert that
+            goes on with none of the texts that begin first is not computed any more, and its keys and values are
+            dropped; texts must therefore begin all at once. None: all experts go on.
 
     Raises:
         LifelongError: a setting is out of range.
@@ -55,10 +58,12 @@ class Reader:
         experts = self._model.experts
         self._names: list[str] = experts.names if isinstance(experts, Experts) else []
         count = self._stack.enter_context(all_experts(self._model)) if self._names else 1
-        self._cache = self._model.new_cache(count * self._rows, self._length)
+        self._numbers = list(range(count))  # of the experts that still read
+        self._decoder = self._model.new_decoder(self._rows, self._length, count)
+        # For each expert and row: log-probabilities of what comes next, (experts, rows, vocabulary), and the log of its
+        # weight up to a constant, (experts, rows): what it gave to all that was read.
         self._last: Tensor | None = None
-        # Log of the weight of each expert, up to a constant: what it gave to all that was read, (experts, rows).
-        self._evidence = next(self._model.parameters()).new_zeros(count, self._rows)
+        self._evidence = next(self._model.parameters()).new_zeros(count, 0)
         return self
 
     def __exit__(
@@ -66,51 +71,87 @@ class Reader:
     ) -> None:
         self._stack.close()
 
-    def read(self, ids_BT: Tensor) -> Tensor:
-        """Read the next tokens, (rows, time), and return scores of what follows the last, (rows, vocabulary)."""
-        count = len(self._evidence)
-        logits = self._model.next_logits(ids_BT.repeat(count, 1), self._cache)
-        if count == 1:
-            return logits
-        begins = self._last is None
-        self._weigh(ids_BT)
-        self._last = logits.float().log_softmax(-1).view(count, self._rows, -1)
-        if begins and self._top is not None and self._top < count:
+    def begin(self, prompts: Sequence[Sequence[int]]) -> Tensor:
+        """Read the beginnings of new texts, behind those there are; return scores of what follows, (texts, V)."""
+        logits = self._decoder.read(prompts)
+        if not self._names:
+            return logits[0]
+        if self._top is not None and self._evidence.shape[1]:
+            raise ValueError("with top_experts all texts begin at once")
+        known: dict[tuple[int, ...], Tensor] = {}
+        found = [known.setdefault(key, self._read_for(key)) for key in map(tuple, prompts)]
+        evidence, last = torch.stack(found, dim=1), logits.float().log_softmax(-1)
+        self._evidence = torch.cat([self._evidence, evidence], dim=1)
+        self._last = last if self._last is None else torch.cat([self._last, last], dim=1)
+        if self._top is not None and self._top < len(self._names):
             self._keep(self._top)
-        return torch.logsumexp(self._last + self._evidence.log_softmax(0).unsqueeze(-1), dim=0)
+        return self._mixed()[-len(prompts) :]
+
+    def go_on(self, tokens: Sequence[int]) -> Tensor:
+        """Read the next token of every text; return scores of what follows, (texts, V)."""
+        next_B = torch.tensor(tokens, device=self._evidence.device)
+        logits = self._decoder.step(next_B)
+        if not self._names:
+            return logits[0]
+        assert self._last is not None
+        first = next_B.view(1, -1, 1).expand(len(self._evidence), -1, 1)
+        self._evidence = self._shared(self._evidence + self._last.gather(2, first).squeeze(2))
+        self._last = logits.float().log_softmax(-1)
+        return self._mixed()
+
+    def read_alone(self, prompt: Sequence[int], tokens: Sequence[int]) -> Tensor:
+        """Return scores of what follows a prompt and tokens, (1, V), as if nothing had been read beside them."""
+        length = len(prompt) + len(tokens)
+        try:
+            with Reader(self._model, 1, length, fixed_share=self._share, top_experts=self._top) as alone:
+                scores = alone.begin([prompt])
+                for token in tokens:
+                    scores = alone.go_on([token])
+                return scores
+        finally:
+            if self._names:
+                keep_experts(self._model, self._numbers)
+
+    def leave(self, row: int) -> None:
+        """Forget a text; the last one takes its number."""
+        self._decoder.drop(row)
+        if self._names:
+            assert self._last is not None
+            kept = list(range(self._evidence.shape[1]))
+            kept[row] = kept[-1]
+            self._evidence, self._last = self._evidence[:, kept[:-1]], self._last[:, kept[:-1]]
 
     def weights(self, row: int) -> dict[str, float]:
         """Return the weight of each expert that still reads, by name, given what was read; empty of a model alone."""
         return dict(zip(self._names, self._evidence[:, row].softmax(0).tolist(), strict=True)) if self._names else {}
 
-    def _weigh(self, ids_BT: Tensor) -> None:
-        """Add what each expert gave to the tokens just read: to the first before it saw any of them."""
-        count = len(self._evidence)
-        if self._last is not None:
-            first = ids_BT[:, :1].expand(count, -1, -1)
-            self._add(self._last.gather(2, first).squeeze(2))
-        if ids_BT.shape[1] > 1:
-            assert self._last is None, "only the prompt is read in one piece"
-            seen = ids_BT.repeat(count, 1)
-            losses, _ = self._model.token_losses(seen[:, :-1], seen[:, 1:])
-            if self._share:
-                for nats in losses.view(count, self._rows, -1).unbind(2):
-                    self._add(-nats)
-            else:
-                self._add(-losses.sum(1).view(count, self._rows))
+    def _mixed(self) -> Tensor:
+        assert self._last is not None
+        return torch.logsumexp(self._last + self._evidence.log_softmax(0).unsqueeze(-1), dim=0)
 
-    def _add(self, logs: Tensor) -> None:
-        self._evidence += logs
-        if self._share:
-            self._evidence = share_weights(self._evidence.softmax(0), self._share).log()
+    def _read_for(self, prompt: tuple[int, ...]) -> Tensor:
+        """Return what each expert gave to the tokens of a prompt after its first, in log-probability, (experts,)."""
+        evidence = self._evidence.new_zeros(len(self._evidence))
+        if len(prompt) > 1:
+            seen = torch.tensor([prompt], device=evidence.device).repeat(len(evidence), 1)
+            losses, _ = self._model.token_losses(seen[:, :-1], seen[:, 1:])
+            if not self._share:
+                return -losses.sum(1)
+            for nats in losses.unbind(1):
+                evidence = self._shared(evidence - nats)
+        return evidence
+
+    def _shared(self, evidence: Tensor) -> Tensor:
+        return share_weights(evidence.softmax(0), self._share).log() if self._share else evidence
 
     def _keep(self, count: int) -> None:
-        """Let the experts that found likeliest what was read go on without the others."""
+        """Let the experts that found a text likeliest go on with it without the others."""
         assert self._last is not None
         # Sorted stably, so that where nothing tells them apart the first stay: the base, then the oldest adapters.
-        kept = self._evidence.sum(1).argsort(descending=True, stable=True)[:count].sort().values
-        keep_experts(self._model, kept.tolist())
-        rows = kept.unsqueeze(1) * self._rows + torch.arange(self._rows, device=kept.device)
-        self._model.keep_rows(self._cache, rows.flatten())
-        self._names = [self._names[number] for number in kept.tolist()]
-        self._evidence, self._last = self._evidence[kept], self._last[kept]
+        best = self._evidence.argsort(dim=0, descending=True, stable=True)[:count]
+        own = torch.full_like(self._evidence, -torch.inf).scatter(0, best, self._evidence.gather(0, best))
+        kept = sorted(set(best.flatten().tolist()))
+        keep_experts(self._model, kept)
+        self._decoder.keep_experts(kept)
+        self._names, self._numbers = [self._names[number] for number in kept], kept
+        self._evidence, self._last = own[kept], self._last[kept]

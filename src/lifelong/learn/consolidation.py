@@ -1,9 +1,10 @@
 """Consolidation: what the adapters know, folded into one set of plain weights.
 
-All weights learn from the replay memory: each domain's text, and beside it the probabilities that the domain's own
-adapter gives every next token. The base's domains are their own teachers, and EWC pulls the weights that they need back
-to where they were. Then old and new weights are averaged as far as that helps, and the outcome is kept only if no
-domain lost by it.
+All weights learn from the replay memory. Half of the rows are of domains that the weights know already: there the
+model before is the teacher, whose probabilities of every next token are learned beside the text, and EWC pulls the
+weights that they need back to where they were. The other half is text of the adapters' domains, learned as in a lesson
+with all weights; the adapters themselves are weaker teachers than it is (docs/log.md). Then old and new weights are
+averaged as far as that helps, and the outcome is kept only if no domain lost by it.
 """
 
 from __future__ import annotations
@@ -169,6 +170,8 @@ class _Folding:
         decision, changes = self._average(student, moving, gate)
         before, after = scores(test), scores(_read(student, test, "Measuring after"))
         tokens = sum(row["tokens"] for row in self.run.metrics())
+        shares = zip(loader.shares, teachers, strict=True)
+        taught = sum(share for share, (_, alpha) in shares if alpha) / sum(loader.shares)
         matrix = extend_matrix(state.get("matrix"), _bits(before), _bits(after), LABEL)
         result = Consolidation(
             model=self.root,
@@ -181,7 +184,7 @@ class _Folding:
             share=moving.scale,
             steps=plan.total_steps,
             tokens=tokens,
-            flops=session_flops(student.config, tokens, self._length, taught=1.0),
+            flops=session_flops(student.config, tokens, self._length, taught=taught),
             seconds=seconds,
         )
         facts = {**result.to_dict(), "settings": settings.model_dump(mode="json")}
@@ -201,8 +204,8 @@ class _Folding:
         slices = read_slices(self.root, list(self.store.state().get("domains", [])), split)
         return hold(self.tokenizer, slices, sequence_length=self._length, max_bytes=self.settings.max_bytes)
 
-    def _rows(self, state: dict[str, Any], *, dry_run: bool) -> tuple[Loader, list[str]]:
-        """Return the rows of the memory, all domains alike, and the expert that teaches each of their sources."""
+    def _rows(self, state: dict[str, Any], *, dry_run: bool) -> tuple[Loader, list[tuple[str, float]]]:
+        """Return the rows of the memory, and of each of their sources the teacher and its part of the loss."""
         settings, adapters = self.settings, adapters_of(state)
         if settings.samples and "pretrained" in state and not set(self.memory.counts()) - set(adapters):
             # What the base was pretrained on is not here: what it writes unprompted stands for it.
@@ -218,17 +221,26 @@ class _Folding:
                 fix="Lessons with --replay-buffer-size 0 leave none: teach them again with a memory.",
             )
         place = self.run.path / "cache" / "replay"
+        beside = [domain for domain in self.memory.counts() if domain in adapters]
+        known = [domain for domain in self.memory.counts() if domain not in adapters]
         sources, teachers = [], []
-        for domain in self.memory.counts():
-            found = replay_sources(self.memory.of([domain]), self.tokenizer, place, self._length, 1.0)
-            sources += found
-            teachers += [adapters.get(domain, BASE)] * len(found)
+        for domains, share, alpha in (
+            (known, settings.replay_share if beside else 1.0, settings.teacher_share),
+            (beside, 1.0 - settings.replay_share if known else 1.0, settings.adapter_teacher_share),
+        ):
+            for domain in domains:
+                part = share / len(domains)
+                found = replay_sources(self.memory.of([domain]), self.tokenizer, place, self._length, part)
+                sources += found
+                teachers += [(adapters.get(domain, BASE), alpha)] * len(found)
         return Loader(sources, batch_size=settings.batch_size, seed=settings.seed), teachers
 
-    def _plan(self, student: LanguageModel, loader: Loader, teachers: list[str], rate: float, *, bf16: bool) -> Plan:
+    def _plan(
+        self, student: LanguageModel, loader: Loader, teachers: list[tuple[str, float]], rate: float, *, bf16: bool
+    ) -> Plan:
         settings = self.settings
         optimizer = OptimizerSettings(name="muon", learning_rate=rate, weight_decay=0.1)
-        objective = Distillation(self.teacher, teachers, settings.teacher_share)
+        objective = Distillation(self.teacher, teachers)
 
         def make(total: int = 0) -> Plan:
             return Plan(
@@ -246,7 +258,7 @@ class _Folding:
         steps = steps_wanted(settings, seconds, epoch_rows / rows)
         compiled = compile_blocks(student, settings.compile, steps * seconds)
         progress.note(
-            f"All weights, from the text of {len(self.memory.counts())} domains and {len(set(teachers))} teachers: "
+            f"All weights, from the text of {len(self.memory.counts())} domains: "
             f"{steps} steps of {rows} x {self._length} tokens, {steps * rows / epoch_rows:.2f} epochs of the memory at "
             f"rate {rate:g}, about {progress.spell_seconds(steps * seconds)}; compile {compiled}"
         )
@@ -263,7 +275,11 @@ class _Folding:
         return make(steps)
 
     def _average(self, student: LanguageModel, moving: Moving, gate: Holdings) -> tuple[Decision, dict[str, Change]]:
-        """Average old and new weights where it helps: the share that is best over all domains' gate slices."""
+        """Average old and new weights until no domain lost more than the tolerance on its gate slice.
+
+        Smaller shares of the new weights undo more of what was gained, so the largest that passes is taken; where none
+        passes, the one whose worst domain lost least.
+        """
         before = scores(gate)
         best: tuple[float, float, dict[str, Change]] | None = None
         for share in _AVERAGES:
@@ -272,8 +288,10 @@ class _Folding:
             changes = {domain: change(before[domain], score) for domain, score in after.items()}
             worst = max(item.relative for item in changes.values())
             if best is not None and worst >= best[0]:
-                break  # a smaller share undoes more of what the new domains gained
+                break
             best = worst, share, changes
+            if worst <= self.settings.tolerance:
+                break
         assert best is not None
         moving.step_back(student, best[1])
         return decide_all(best[2], tolerance=self.settings.tolerance), best[2]

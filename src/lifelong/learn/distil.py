@@ -29,28 +29,25 @@ class Distillation:
 
     Attributes:
         teacher: a model whose experts are the teachers; it is not trained.
-        experts: of each of the loader's sources: the expert that teaches its rows, `BASE` where the teacher has none;
-            None where the rows are learned from their text alone.
-        alpha: the teacher's part of the loss.
+        teachers: of each of the loader's sources: the expert that teaches its rows, `BASE` where the teacher has none,
+            and its part α of the loss; with 0 the rows are learned from their text alone.
     """
 
     teacher: LanguageModel
-    experts: Sequence[str | None]
-    alpha: float
+    teachers: Sequence[tuple[str, float]]
 
     def __call__(self, model: LanguageModel, batch: Batch) -> Tensor:
         """Return the summed loss (scalar, nats) of one micro-batch."""
         assert batch.sources is not None
         total = torch.zeros((), device=model.device)
-        of_rows = [self.experts[source] for source in batch.sources.tolist()]
-        for name in sorted(set(of_rows), key=str):
-            rows = torch.tensor([number for number, expert in enumerate(of_rows) if expert == name])
+        of_rows = [self.teachers[source] for source in batch.sources.tolist()]
+        for name, alpha in sorted(set(of_rows)):
+            rows = torch.tensor([number for number, teacher in enumerate(of_rows) if teacher == (name, alpha)])
             part = _rows(batch, rows.to(model.device))
-            loss = labelled_tokens(model, part) if name is None else self._taught_by(name, model, part)
-            total = total + loss
+            total = total + (self._taught_by(name, alpha, model, part) if alpha else labelled_tokens(model, part))
         return total
 
-    def _taught_by(self, name: str, model: LanguageModel, batch: Batch) -> Tensor:
+    def _taught_by(self, name: str, alpha: float, model: LanguageModel, batch: Batch) -> Tensor:
         if self.teacher.experts is not None:
             use_expert(self.teacher, name)
         kept = batch.labels != -100
@@ -66,15 +63,15 @@ class Distillation:
             part = None if weights is None else weights[here]
             # The logits of a slice are made again in the backward pass: those of all tokens would not fit.
             total = total + checkpoint(
-                self._slice_loss, model, ours[here], theirs[here], labels[here], part, use_reentrant=False
+                self._slice_loss, alpha, model, ours[here], theirs[here], labels[here], part, use_reentrant=False
             )
         return total
 
     def _slice_loss(
-        self, model: LanguageModel, ours: Tensor, theirs: Tensor, labels: Tensor, weights: Tensor | None
+        self, alpha: float, model: LanguageModel, ours: Tensor, theirs: Tensor, labels: Tensor, weights: Tensor | None
     ) -> Tensor:
-        target = (theirs @ self.teacher.output_weight.detach().T).float().softmax(-1) * self.alpha
-        target.scatter_add_(1, labels[:, None], torch.full_like(target[:, :1], 1 - self.alpha))
+        target = (theirs @ self.teacher.output_weight.detach().T).float().softmax(-1) * alpha
+        target.scatter_add_(1, labels[:, None], torch.full_like(target[:, :1], 1 - alpha))
         losses = F.cross_entropy((ours @ model.output_weight.T).float(), target, reduction="none")
         return (losses if weights is None else losses * weights).sum()
 

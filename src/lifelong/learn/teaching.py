@@ -19,7 +19,7 @@ from lifelong.model.experts import BASE
 from lifelong.settings.session import SessionSettings
 from lifelong.settings.train import OptimizerSettings, ScheduleSettings
 from lifelong.text.document import Document
-from lifelong.tokens.building import build_cache
+from lifelong.tokens.building import build_caches
 from lifelong.tokens.loader import Loader
 from lifelong.tokens.replay import replay_sources
 from lifelong.tokens.rows import ChatSource, RowSource, WindowSource
@@ -42,14 +42,14 @@ def plan_lesson(lesson: Lesson, share: float) -> tuple[Loader, Plan]:
     """
     settings = lesson.settings
     caches = _caches(lesson)
-    tokens = sum(cache.tokens for cache in caches.values())
-    chats = any(cache.has_mask for cache in caches.values())
+    tokens = sum(cache.tokens for _, cache in caches)
+    chats = any(cache.has_mask for _, cache in caches)
     # One sentence is a lesson, too.
     length = lesson.sequence_length if chats else max(1, min(lesson.sequence_length, tokens - 1))
     if length < lesson.sequence_length:
         progress.note(f"note: the text has {tokens} tokens: rows are of {length}, not of {lesson.sequence_length}")
     fresh: list[tuple[RowSource, float]] = []
-    for weight, cache in caches.items():
+    for weight, cache in caches:
         source: RowSource = (ChatSource if cache.has_mask else WindowSource)(cache, length)
         source.importance = weight
         fresh.append((source, cache.tokens / tokens))
@@ -105,7 +105,7 @@ def plan_lesson(lesson: Lesson, share: float) -> tuple[Loader, Plan]:
         replay_share=1.0 - new,
         compile=compiled,
         precision="bf16" if lesson.bf16 else "fp32",
-        bytes_per_token=sum(cache.bytes_per_trained_token * cache.tokens for cache in caches.values()) / tokens,
+        bytes_per_token=sum(cache.bytes_per_trained_token * cache.tokens for _, cache in caches) / tokens,
         learning_rate=lesson.rate,
     )
     return loader, make(steps)
@@ -123,8 +123,7 @@ def _objective(lesson: Lesson, fresh: int, replayed: int) -> Objective:
     if not (share and replayed):
         return labelled_tokens
     teacher = copy.deepcopy(lesson.model).requires_grad_(False).eval()
-    experts: list[str | None] = [*[None] * fresh, *[BASE] * replayed]
-    return Distillation(teacher, experts, share)
+    return Distillation(teacher, [*[(BASE, 0.0)] * fresh, *[(BASE, share)] * replayed])
 
 
 def steps_wanted(settings: SessionSettings, step_seconds: float, steps_per_epoch: float) -> int:
@@ -137,16 +136,17 @@ def steps_wanted(settings: SessionSettings, step_seconds: float, steps_per_epoch
     return max(1, math.ceil(settings.epochs * steps_per_epoch))
 
 
-def _caches(lesson: Lesson) -> dict[float, TokenCache]:
-    """Cache the new text, one cache for each weight that its documents have."""
+def _caches(lesson: Lesson) -> list[tuple[float, TokenCache]]:
+    """Cache the new text by the weight that its documents have; return these with their caches."""
     groups: dict[float, list[Document]] = {}
     for document in lesson.corpus.train:
         groups.setdefault(document.weight, []).append(document)
-    place = lesson.run.path / "cache"
-    return {
-        weight: build_cache(documents, lesson.tokenizer, place / f"train@{weight:g}")
+    place, length = lesson.run.path / "cache", lesson.sequence_length
+    return [
+        (weight, cache)
         for weight, documents in sorted(groups.items())
-    }
+        for cache in build_caches(documents, lesson.tokenizer, place / f"train@{weight:g}", length)
+    ]
 
 
 def _every(epochs: float | None, steps: int, steps_per_epoch: float) -> int:

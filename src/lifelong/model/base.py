@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from typing import Any, Protocol
+from pathlib import Path
+from typing import Protocol
 
 import torch
 from torch import Tensor, nn
 
 from lifelong.model.cross_entropy import linear_cross_entropy, sample_labels, token_cross_entropy
+from lifelong.model.decoding import Decoder
 
 
 class Shape(Protocol):
@@ -58,10 +60,12 @@ class LanguageModel(nn.Module, ABC):
 
     `Transformer` is written here; `ForeignModel` runs a causal model of `transformers`. ``experts`` are the adapters
     that stand beside it (see `lifelong.model.experts`); none of them computes unless it is put into the layers.
+    ``origin`` is the directory that `load_model` read, where its tokenizer lies; None for one made here.
     """
 
     config: Shape
     experts: nn.Module | None
+    origin: Path | None = None
 
     def __init__(self) -> None:
         super().__init__()
@@ -101,16 +105,11 @@ class LanguageModel(nn.Module, ABC):
         """
 
     @abstractmethod
-    def new_cache(self, batch: int, max_len: int) -> Any:
-        """Return an empty key-value cache for ``batch`` rows of at most ``max_len`` tokens; see `next_logits`."""
+    def new_decoder(self, rows: int, length: int, experts: int = 1) -> Decoder:
+        """Return what reads ``rows`` texts of at most ``length`` tokens side by side, one token after another.
 
-    @abstractmethod
-    def next_logits(self, input_ids: Tensor, cache: Any) -> Tensor:
-        """Return the logits (B, V) of the token after ``input_ids`` (B, T), which follow those already in ``cache``."""
-
-    @abstractmethod
-    def keep_rows(self, cache: Any, rows: Tensor) -> None:
-        """Keep only some rows of a cache, by their numbers (rows,), in this order; the memory of the others is free."""
+        ``experts`` is how many compute at once; see `lifelong.model.experts.all_experts`.
+        """
 
     def loss_sum(
         self, input_ids: Tensor, labels: Tensor, *, segment_ids: Tensor | None = None, weights: Tensor | None = None

@@ -199,6 +199,7 @@ def load_model(
     place = find_model(Path(path))
     store = ModelStore.open(place)
     model, _ = read_model(place)
+    model.origin = place
     tokenizer = load_tokenizer(place)
     if tokenizer.vocab_size > model.config.vocab_size:
         raise LifelongError(

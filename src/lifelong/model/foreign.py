@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from lifelong.errors import LifelongError
 from lifelong.model.base import LanguageModel
+from lifelong.model.decoding import GroupDecoder
 
 _CONTEXT = 2048  # of a model whose configuration names no limit
 
@@ -183,6 +184,10 @@ class ForeignModel(LanguageModel):
     def _losses(logits: Tensor, labels: Tensor) -> Tensor:
         return F.cross_entropy(logits.float().mT, labels, reduction="none")
 
+    def new_decoder(self, rows: int, length: int, experts: int = 1) -> GroupDecoder:
+        """Return what reads texts side by side; see `LanguageModel.new_decoder`."""
+        return GroupDecoder(self, length, experts)
+
     def new_cache(self, batch: int, max_len: int) -> Any:
         """Return transformers' cache of keys and values; of a model that keeps a state instead, the tokens so far."""
         from transformers import DynamicCache
@@ -202,7 +207,7 @@ class ForeignModel(LanguageModel):
         return logits
 
     def keep_rows(self, cache: Any, rows: Tensor) -> None:
-        """Keep only some rows of a cache; see `LanguageModel.keep_rows`."""
+        """Keep only some rows of a cache, by their numbers (rows,), in this order; the memory of the others is free."""
         if isinstance(cache, list):
             cache[0] = cache[0][rows]
         else:

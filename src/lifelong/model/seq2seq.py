@@ -226,6 +226,12 @@ class EncoderDecoderModel(ForeignModel):
             logits[:, ends[1:]] = -torch.inf
         return logits
 
+    def keep_rows(self, cache: _Written, rows: Tensor) -> None:
+        """Keep only some rows of a cache; see `ForeignModel.keep_rows`."""
+        assert cache.states is not None
+        cache.states = cache.states[rows]
+        cache.cache.batch_select_indices(rows)
+
     def prompt_ids(self, tokenizer: Tokenizer, prompt: str) -> list[int]:
         """Return what the encoder reads for a prompt; see `EncoderDecoderConfig.prompts`."""
         if self.config.prompts == "chat":

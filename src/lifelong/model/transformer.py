@@ -9,7 +9,6 @@ Shape letters: B batch, T time, C d_model, Q query heads, K key-value heads, D h
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -17,6 +16,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from lifelong.model.base import LanguageModel
+from lifelong.model.decoding import StaticDecoder
 from lifelong.settings.load import validate
 from lifelong.settings.model import ModelConfig
 
@@ -49,15 +49,6 @@ class RMSNorm(nn.Module):
         return (scaled * self.weight).to(x.dtype)
 
 
-@dataclass
-class KVCache:
-    """Keys and values of the tokens read so far, preallocated: per layer (B, K, max_len, D)."""
-
-    keys: list[Tensor]
-    values: list[Tensor]
-    length: int = 0
-
-
 def rotary_tables(positions: Tensor, head_dim: int, theta: float) -> tuple[Tensor, Tensor]:
     """Return cosine and sine tables (..., T, D) for positions (..., T) (Su et al. 2021; Hugging Face's layout)."""
     frequencies = theta ** (-torch.arange(0, head_dim, 2, device=positions.device).float() / head_dim)
@@ -87,9 +78,7 @@ class Attention(nn.Module):
             self.q_norm = RMSNorm(config.head_dim, config.norm_eps)
             self.k_norm = RMSNorm(config.head_dim, config.norm_eps)
 
-    def forward(
-        self, x_BTC: Tensor, rotary: tuple[Tensor, Tensor], mask: Tensor | None, cache: KVCache | None, layer: int
-    ) -> Tensor:
+    def forward(self, x_BTC: Tensor, rotary: tuple[Tensor, Tensor], mask: Tensor | None) -> Tensor:
         batch, time, _ = x_BTC.shape
         heads = (batch, time, -1, self.config.head_dim)
         q_BTQD, k_BTKD, v_BTKD = (
@@ -102,17 +91,12 @@ class Attention(nn.Module):
         q_BQTD = rotate(q_BTQD.transpose(1, 2), *rotary)
         k_BKTD = rotate(k_BTKD.transpose(1, 2), *rotary)
         v_BKTD = v_BTKD.transpose(1, 2)
-        if cache is not None:
-            start, end = cache.length, cache.length + time
-            cache.keys[layer][:, :, start:end] = k_BKTD
-            cache.values[layer][:, :, start:end] = v_BKTD
-            k_BKTD, v_BKTD = cache.keys[layer][:, :, :end], cache.values[layer][:, :, :end]
         y_BQTD = F.scaled_dot_product_attention(
             q_BQTD,
             k_BKTD,
             v_BKTD,
             attn_mask=mask,
-            # With neither a mask nor a longer past, plain causal attention takes the fused kernel.
+            # Without a mask, plain causal attention takes the fused kernel.
             is_causal=self.config.causal and mask is None and time > 1,
             enable_gqa=self.config.num_kv_heads != self.config.num_query_heads,
         )
@@ -145,10 +129,8 @@ class Block(nn.Module):
         self.post_attention_layernorm = RMSNorm(config.d_model, config.norm_eps)
         self.dropout = config.dropout
 
-    def forward(
-        self, x_BTC: Tensor, rotary: tuple[Tensor, Tensor], mask: Tensor | None, cache: KVCache | None, layer: int
-    ) -> Tensor:
-        attended = self.self_attn(self.input_layernorm(x_BTC), rotary, mask, cache, layer)
+    def forward(self, x_BTC: Tensor, rotary: tuple[Tensor, Tensor], mask: Tensor | None) -> Tensor:
+        attended = self.self_attn(self.input_layernorm(x_BTC), rotary, mask)
         x_BTC = x_BTC + F.dropout(attended, self.dropout, self.training)
         return x_BTC + F.dropout(self.mlp(self.post_attention_layernorm(x_BTC)), self.dropout, self.training)
 
@@ -210,38 +192,28 @@ class Transformer(LanguageModel):
         *,
         positions: Tensor | None = None,
         segment_ids: Tensor | None = None,
-        cache: KVCache | None = None,
     ) -> Tensor:
         """Return the final normed states (B, T, C) of token ids (B, T).
 
         ``segment_ids`` (B, T) keep packed examples apart: a token attends within its own segment only.
-        With ``cache``, the tokens follow those already in it.
         """
-        time = input_ids.shape[1]
-        past = cache.length if cache is not None else 0
         if positions is None:
-            positions = torch.arange(past, past + time, device=input_ids.device)
+            positions = torch.arange(input_ids.shape[1], device=input_ids.device)
         cos, sin = rotary_tables(positions, self.config.head_dim, self.config.rope_theta)
         if positions.ndim == 2:
             cos, sin = cos.unsqueeze(1), sin.unsqueeze(1)
-        mask = self._mask(input_ids, segment_ids, past)
+        mask = self._mask(segment_ids)
         x_BTC = self.model.embed_tokens(input_ids)
         x_BTC = F.dropout(x_BTC, self.config.dropout, self.training)
-        for index, block in enumerate(self.model.layers):
-            x_BTC = block(x_BTC, (cos, sin), mask, cache, index)
-        if cache is not None:
-            cache.length += time
+        for block in self.model.layers:
+            x_BTC = block(x_BTC, (cos, sin), mask)
         states: Tensor = self.model.norm(x_BTC)
         return states
 
-    def _mask(self, input_ids: Tensor, segment_ids: Tensor | None, past: int) -> Tensor | None:
+    def _mask(self, segment_ids: Tensor | None) -> Tensor | None:
         """Return a mask that is True where attention is allowed, or None where the kernel's own causal mask will do."""
-        time = input_ids.shape[1]
         if segment_ids is None:
-            if past == 0 or time == 1:
-                return None
-            rows = torch.arange(past, past + time, device=input_ids.device)
-            return torch.arange(past + time, device=input_ids.device) <= rows.unsqueeze(1)
+            return None
         same = segment_ids.unsqueeze(2) == segment_ids.unsqueeze(1)
         return (same.tril() if self.config.causal else same).unsqueeze(1)
 
@@ -251,10 +223,9 @@ class Transformer(LanguageModel):
         *,
         positions: Tensor | None = None,
         segment_ids: Tensor | None = None,
-        cache: KVCache | None = None,
     ) -> Tensor:
         """Return logits (B, T, V); see `hidden` for the arguments."""
-        states = self.hidden(input_ids, positions=positions, segment_ids=segment_ids, cache=cache)
+        states = self.hidden(input_ids, positions=positions, segment_ids=segment_ids)
         logits: Tensor = self.lm_head(states)
         return logits
 
@@ -268,23 +239,6 @@ class Transformer(LanguageModel):
         """The output layer's name, where it is the embedding."""
         return frozenset({"lm_head.weight"} if self.config.tie_embeddings else ())
 
-    def next_logits(self, input_ids: Tensor, cache: KVCache) -> Tensor:
-        """Return the logits (B, V) of the token after ``input_ids`` (B, T), which follow those in ``cache``."""
-        # Only the last position's logits are needed; over a long prompt the rest would be most of the work.
-        logits: Tensor = self.lm_head(self.hidden(input_ids, cache=cache)[:, -1])
-        return logits
-
-    def new_cache(self, batch: int, max_len: int) -> KVCache:
-        """Return an empty key-value cache for ``batch`` rows of at most ``max_len`` tokens."""
-        weight = self.model.embed_tokens.weight
-        shape = (batch, self.config.num_kv_heads, max_len, self.config.head_dim)
-
-        def empty() -> list[Tensor]:
-            return [weight.new_zeros(shape) for _ in self.model.layers]
-
-        return KVCache(empty(), empty())
-
-    def keep_rows(self, cache: KVCache, rows: Tensor) -> None:
-        """Keep only some rows of a cache; see `LanguageModel.keep_rows`."""
-        for parts in (cache.keys, cache.values):
-            parts[:] = [part[rows] for part in parts]
+    def new_decoder(self, rows: int, length: int, experts: int = 1) -> StaticDecoder:
+        """Return a reader with a cache for ``rows`` texts of at most ``length`` tokens."""
+        return StaticDecoder(self, rows, length, experts)

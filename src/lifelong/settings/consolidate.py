@@ -2,16 +2,27 @@
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 from pydantic import Field
 
 from lifelong.settings.session import SessionSettings
 
 
 class ConsolidateSettings(SessionSettings):
-    """Settings of ``lifelong consolidate``; the text of which epochs are counted is the replay memory."""
+    """Settings of ``lifelong consolidate``; the text of which epochs are counted is the replay memory; 1 if none."""
 
+    exclusive_default: ClassVar[float | None] = 1.0
+
+    epochs: float | None = Field(default=None, gt=0, description="Passes over the replay memory (default: 1).")
+    replay_share: float = Field(
+        default=0.5, ge=0, lt=1, description="Share of the rows that are of the domains that the weights know already."
+    )
     teacher_share: float = Field(
-        default=0.5, ge=0, le=1, description="Part of the loss that is each domain's own adapter as a teacher."
+        default=0.9, ge=0, le=1, description="Part of the loss on those rows that is the model before as a teacher."
+    )
+    adapter_teacher_share: float = Field(
+        default=0.0, ge=0, le=1, description="Part of the loss on other rows that is the domain's own adapter as one."
     )
     samples: int = Field(
         default=64,

@@ -19,6 +19,13 @@ class SamplingSettings(NamedSettings):
         default=0.9, ge=0, le=1, description="Smallest set of tokens with this probability; 1 or 0: all."
     )
     top_k: int = Field(default=50, ge=0, description="Likeliest tokens that are considered; 0: all.")
+    min_p: float = Field(
+        default=0.0, ge=0, le=1, description="Leave out tokens below this share of the likeliest one's probability."
+    )
+    repetition_penalty: float = Field(
+        default=1.0, gt=0, description="Above 1: tokens that were read or written become less likely."
+    )
+    stop: tuple[str, ...] = Field(default=(), description="Texts that end what is written, and are no part of it.")
     seed: int | None = Field(default=None, ge=0, description="The same seed gives the same text.")
     fixed_share: float = Field(
         default=0.0,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict
 from pathlib import Path
 
@@ -68,6 +68,38 @@ def build_cache(
         if not facts.documents:
             raise LifelongError("there are no documents to encode", where=str(out), fix="Give more text.")
     return TokenCache(out, facts)
+
+
+def build_caches(
+    documents: Sequence[Document], tokenizer: Tokenizer, out: Path, sequence_length: int
+) -> list[TokenCache]:
+    """Encode texts and conversations apart, for their rows are cut differently; those already encoded are used again.
+
+    Texts that are together too short for a row stay with the conversations, which are packed whole.
+
+    Args:
+        documents: texts, conversations, or both.
+        tokenizer: a trained tokenizer.
+        out: the folder of the first cache; that of conversations beside texts has ``-chats`` after its name.
+        sequence_length: tokens of a row.
+
+    Raises:
+        LifelongError: see `build_cache`.
+    """
+
+    def cache(mine: Sequence[Document], place: Path) -> TokenCache:
+        return open_cache(place, tokenizer) if place.exists() else build_cache(mine, tokenizer, place)
+
+    chats = [document for document in documents if document.messages]
+    texts = [document for document in documents if not document.messages]
+    apart = out.with_name(f"{out.name}-chats")
+    if texts and chats:
+        running = cache(texts, out)
+        if running.tokens > sequence_length:
+            return [running, cache(chats, apart)]
+        shutil.rmtree(out)
+        return [cache(documents, apart)]
+    return [cache(documents, out)]
 
 
 def _chunks(documents: Iterable[Document]) -> Iterator[tuple[str, list[Content]]]:

@@ -8,16 +8,15 @@ from lifelong import progress
 from lifelong.errors import LifelongError
 from lifelong.text.memory import ReplayMemory
 from lifelong.tokens.base import Tokenizer
-from lifelong.tokens.building import build_cache
+from lifelong.tokens.building import build_caches
 from lifelong.tokens.pairs import PairSource
 from lifelong.tokens.rows import ChatSource, RowSource, WindowSource
-from lifelong.tokens.shards import open_cache
 
 
 def replay_sources(
     memory: ReplayMemory, tokenizer: Tokenizer, folder: Path, sequence_length: int, share: float, *, pairs: bool = False
 ) -> list[tuple[RowSource, float]]:
-    """Return one source per remembered domain and weight, which together have ``share`` of the rows.
+    """Return the sources of remembered text, by domain and weight, which together have ``share`` of the rows.
 
     Domains have equal parts; within a domain, parts go by tokens. A source's importance is the weight that its examples
     were remembered with. A domain with less text than one row is left out, and that is said.
@@ -33,15 +32,15 @@ def replay_sources(
         for weight in weights:
             place = folder / (domain if weight == 1.0 else f"{domain}@{weight:g}")
             mine = [example for example in examples if example.weight == weight]
-            cache = open_cache(place, tokenizer) if place.exists() else build_cache(mine, tokenizer, place)
-            try:
-                chat = PairSource if pairs else ChatSource
-                source: RowSource = (chat if cache.has_mask else WindowSource)(cache, sequence_length)
-            except LifelongError as error:
-                progress.note(f"note: text of domain '{domain}' is left out: {error.what}")
-                continue
-            source.importance = weight
-            sources.append((source, float(cache.tokens)))
+            for cache in build_caches(mine, tokenizer, place, sequence_length):
+                try:
+                    chat = PairSource if pairs else ChatSource
+                    source: RowSource = (chat if cache.has_mask else WindowSource)(cache, sequence_length)
+                except LifelongError as error:
+                    progress.note(f"note: text of domain '{domain}' is left out: {error.what}")
+                    continue
+                source.importance = weight
+                sources.append((source, float(cache.tokens)))
         if sources:
             found.append(sources)
     return [

@@ -1,0 +1,1 @@
+"""Finding passages in a body of text, and answering with them."""
