@@ -27,7 +27,7 @@ from lessons_bench import Bench, prepare, train_base
 from lifelong.text.splitting import position
 
 # What does not change a figure: a file of results can be gone on with under another value.
-_FREE = ("work", "json", "methods", "orders", "seeds")
+_FREE = ("data", "work", "json", "methods", "orders", "seeds")
 
 
 def main() -> None:

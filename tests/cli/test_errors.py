@@ -76,9 +76,9 @@ def _verb_that_raises(monkeypatch: pytest.MonkeyPatch, error: BaseException) -> 
             "lifelong: interrupted; nothing was left half done\n  Run the same command again.\n",
         ),
         (
-            ModuleNotFoundError("no", name="fastapi.routing"),
+            ModuleNotFoundError("no", name="starlette.routing"),
             2,
-            "lifelong: fastapi.routing is not installed\n  pip install 'lifelong[serve]'\n",
+            "lifelong: starlette.routing is not installed\n  pip install 'lifelong[serve]'\n",
         ),
         (
             ModuleNotFoundError("no", name="onnxruntime_genai"),

@@ -101,7 +101,7 @@ def test_an_adapter_adds_nothing_until_it_is_consolidated(
     assert guarded_domains(model / FISHER) == ["manual"]
     result = teach(model, sea, "sea", mode="adapter", steps=2)
     assert (model / FISHER).read_bytes() == first and result.predicted_damage is not None
-    settings = ConsolidateSettings.build({**SMALL, "steps": 2})
+    settings = ConsolidateSettings.build({**SMALL, "steps": 2, "use_ewc": True})
     assert consolidate(model, settings) is not None
     assert guarded_domains(model / FISHER) == ["manual", "code", "sea"]
     rollback(model)

@@ -140,7 +140,7 @@ def test_words_that_are_commands_elsewhere_are_words(kept: Path) -> None:
 
 def test_what_is_no_store_is_named(tmp_path: Path) -> None:
     (tmp_path / "old.pkl").write_bytes(b"\x80\x04.")
-    with pytest.raises(LifelongError, match="pickle can run any program"):
+    with pytest.raises(LifelongError, match="such a file can run any program"):
         SimpleDocumentStore.load(tmp_path / "old.pkl")
     with pytest.raises(LifelongError, match="no such document store"):
         SimpleDocumentStore.load(tmp_path / "none")

@@ -52,6 +52,8 @@ _VERBS: dict[Group, dict[str, tuple[str, str]]] = {
         "search": ("search:search", "Find passages in a store."),
         "ask": ("ask:ask", "Answer a question with passages of a store."),
         "rag-eval": ("rag_eval:rag_eval", "Measure how well a store finds what it should."),
+        "serve": ("serve:serve", "Serve a model over HTTP, with a page to talk to it."),
+        "watch": ("watch:watch", "A page with the curves of a training while it goes on."),
     },
 }
 

@@ -9,9 +9,9 @@ It lies in ``lifelong/fisher.safetensors``: for every block matrix a bfloat16 te
 domains that are in it. Like every file of a model directory it belongs to a generation, and comes back with it.
 
 It is of the *plain weights*. An adapter leaves these as they are: its lesson is pulled by F*, so that the adapter does
-little harm to what the weights know, but adds nothing to it and lets nothing decay; a domain that only an adapter knows
-joins when it is consolidated. A domain that is not in it joins at the next session, as long as its text is remembered:
-those of a directory without the file, and those that `lifelong train` taught.
+little harm to what the weights know, but adds nothing to it and lets nothing decay. A domain that only an adapter knows
+joins when it is consolidated with EWC. A domain of the weights that is not in it joins at the next session, as long as
+its text is remembered: those of a directory without the file, and those that `lifelong train` taught.
 
 With EWC off the file stays as it is, and nothing joins. It is then an estimate at older weights, which is all that is
 left of domains without text; that γ takes back a part of it when others join is meant for just that.

@@ -124,14 +124,14 @@ class SimpleDocumentStore:
             embedder: the directory of the model that made its vectors, where it has moved.
 
         Raises:
-            LifelongError: there is no store, it is damaged, or it is a pickle, which is never read.
+            LifelongError: there is no store, it is damaged, or it is a .pkl file, which is never read.
         """
         path = Path(path).expanduser()
         if path.is_file():
             raise LifelongError(
                 "this is a file; a document store is a folder",
                 where=str(path),
-                fix="A pickled store (.pkl) is not read: a pickle can run any program when it is opened. "
+                fix="A pickled store (.pkl) is not read: such a file can run any program when it is opened. "
                 "`lifelong index SOURCE --store DIR` makes a store of the texts themselves.",
             )
         if not path.is_dir():

@@ -10,16 +10,17 @@ from lifelong.settings.session import SessionSettings
 
 
 class ConsolidateSettings(SessionSettings):
-    """Settings of ``lifelong consolidate``; the text of which epochs are counted is the replay memory; 1 if none."""
+    """Settings of ``lifelong consolidate``; the text of which epochs are counted is the replay memory; 2 if none."""
 
-    exclusive_default: ClassVar[float | None] = 1.0
+    exclusive_default: ClassVar[float | None] = 2.0
 
-    epochs: float | None = Field(default=None, gt=0, description="Passes over the replay memory (default: 1).")
+    epochs: float | None = Field(default=None, gt=0, description="Passes over the replay memory (default: 2).")
     replay_share: float = Field(
         default=0.5, ge=0, lt=1, description="Share of the rows that are of the domains that the weights know already."
     )
+    use_ewc: bool = Field(default=False, description="Pull weights that these domains need back to where they were.")
     teacher_share: float = Field(
-        default=0.9, ge=0, le=1, description="Part of the loss on those rows that is the model before as a teacher."
+        default=0.5, ge=0, le=1, description="Part of the loss on those rows that is the model before as a teacher."
     )
     adapter_teacher_share: float = Field(
         default=0.0, ge=0, le=1, description="Part of the loss on other rows that is the domain's own adapter as one."

@@ -9,7 +9,7 @@ from pydantic import Field
 from lifelong.settings.keys import NamedSettings
 
 
-class SamplingSettings(NamedSettings):
+class DrawingSettings(NamedSettings):
     """How the next token is chosen, and where."""
 
     synonyms: ClassVar[dict[str, str]] = {"max_new_tokens": "max_tokens", "max_length": "max_tokens"}
@@ -33,13 +33,18 @@ class SamplingSettings(NamedSettings):
         lt=1,
         description="Of its weight that each adapter gives the others after every token: follows changes of topic.",
     )
+    device: str = Field(default="auto", description="auto, cpu, cuda, cuda:1, mps.")
+
+
+class SamplingSettings(DrawingSettings):
+    """The same, for texts that all begin at once."""
+
     top_experts: int | None = Field(
         default=None,
         gt=0,
         description="After the prompt, go on with this many adapters only, those it fits best (the base is one of "
         "them): faster, and no longer what evaluate measures (default: all).",
     )
-    device: str = Field(default="auto", description="auto, cpu, cuda, cuda:1, mps.")
 
 
 class GenerateSettings(SamplingSettings):

@@ -1,0 +1,1 @@
+"""A model over HTTP: what clients of OpenAI's interface speak, and a page."""
