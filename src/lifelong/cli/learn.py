@@ -29,16 +29,16 @@ def learn(
     as_json: AsJson = False,
 ) -> None:
     """Teach a model one more domain, measure what it did to all domains, and keep the lesson or undo it."""
+    from lifelong.export.writing import check_onnx_output, update_onnx
     from lifelong.learn.session import learn as teach
 
+    check_onnx_output(onnx_output)
     result = teach(model, sources, settings, dry_run=dry_run)
     if result is None:  # a dry run has said all on standard error
         if as_json:
             emit({"dry_run": True}, as_json=True)
         return
     if result.accepted:
-        from lifelong.export.writing import update_onnx
-
         update_onnx(model, onnx_output)
     emit(result.to_dict(), as_json=as_json, show=lambda: print(result.summary()))
     if not as_json and result.accepted:

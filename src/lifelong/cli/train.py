@@ -80,13 +80,13 @@ def train(
         raise LifelongError(
             "going on with an interrupted run is a verb of its own", where="--resume", fix=f"lifelong resume {resume}"
         )
+    from lifelong.export.writing import check_onnx_output, update_onnx
     from lifelong.train.run import train as run
 
+    check_onnx_output(onnx_output)
     result = run(
         data or [], out, settings, tokenizer=tokenizer, base=base, fresh=fresh, onnx=onnx_output, dry_run=dry_run
     )
     if not dry_run:
-        from lifelong.export.writing import update_onnx
-
         update_onnx(out, onnx_output)
     show_run(result, as_json=as_json, dry_run=dry_run)

@@ -77,7 +77,8 @@ def _sessions(source: Source) -> str:
     rows = []
     for event in ModelStore.open(source.place).history():
         what = " ".join(str(event[key]) for key in ("event", "domain") if event.get(key))
-        kept = {True: "kept", False: "undone"}.get(event.get("accepted"), "")
+        accepted = event.get("accepted")
+        kept = "" if accepted is None else "kept" if accepted else "undone"
         rows.append(f"| {event.get('time', '')} | {what} | {kept} |")
     if not rows:
         return ""

@@ -12,7 +12,8 @@ from typing import Any
 
 from lifelong.errors import LifelongError
 from lifelong.evaluate.windows import IGNORED, Window
-from lifelong.export.runtimes import Sampling, installed
+from lifelong.export.runtimes import installed
+from lifelong.generate.sampling import Sampling
 
 _FORCED = 1e4  # added to the logit of a token that has to come; what is reported is the probability without it
 _SECONDS = 600.0
@@ -86,22 +87,25 @@ class LlamaCpp:
         return found
 
     def stream(
-        self, prompt: Sequence[int], sampling: Sampling, *, ends: Collection[int], banned: Collection[int] = ()
+        self, prompt: Sequence[int], most: int, sampling: Sampling, *, ends: Collection[int], key: int = 0
     ) -> Iterator[int]:
-        """Yield one token after another, to the end of the context."""
+        """Yield one token after another."""
         greedy = sampling.temperature == 0
         body = {
             "prompt": list(prompt),
-            "n_predict": -1,
+            "n_predict": most,
             "stream": True,
             "return_tokens": True,
+            # In our order: llama.cpp's own has the temperature last.
+            "samplers": ["penalties", "temperature", "top_k", "top_p", "min_p"],
             "temperature": sampling.temperature,
             "top_k": 1 if greedy else sampling.top_k,
             "top_p": 1.0 if greedy or sampling.top_p == 0 else sampling.top_p,
-            "min_p": 0.0,
-            "samplers": ["top_k", "top_p", "temperature"],
-            "seed": -1 if sampling.seed is None else sampling.seed,
-            "logit_bias": [[token, False] for token in banned],
+            "min_p": 0.0 if greedy else sampling.min_p,
+            "repeat_penalty": sampling.repetition_penalty,
+            "repeat_last_n": len(prompt) + most,
+            "seed": key % 2**32,
+            "logit_bias": [[token, False] for token in sorted(sampling.banned)],
             "cache_prompt": True,
         }
         with self._open("/completion", body) as lines:

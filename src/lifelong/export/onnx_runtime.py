@@ -10,9 +10,10 @@ from typing import Any
 import numpy as np
 
 from lifelong.evaluate.windows import Window
-from lifelong.export.runtimes import Runtime, Sampling, chooser, installed
+from lifelong.export.runtimes import Chooser, Runtime, installed
 from lifelong.export.source import CAUSAL, MASKED
 from lifelong.export.stock import picked
+from lifelong.generate.sampling import Sampling
 from lifelong.tokens.base import JSON
 
 
@@ -71,7 +72,7 @@ class OnnxDecoder:
         self.name, self.encode = words.name, words.encode
         self._session, self._vocabulary = session, record["vocab_size"]
         self._past = [item for item in session.get_inputs() if item.name.startswith("past")]
-        self._context, self._width = record["context"], record["head_size"]
+        self._width = record["head_size"]
 
     def losses(self, window: Window) -> list[float]:
         """Return the negative log-probability of each label."""
@@ -79,12 +80,12 @@ class OnnxDecoder:
         return picked(logits[0], window)
 
     def stream(
-        self, prompt: Sequence[int], sampling: Sampling, *, ends: Collection[int], banned: Collection[int] = ()
+        self, prompt: Sequence[int], most: int, sampling: Sampling, *, ends: Collection[int], key: int = 0
     ) -> Iterator[int]:
-        """Yield one token after another, to the end of the context."""
-        draw = chooser(sampling, banned)
+        """Yield one token after another."""
+        draw = Chooser(sampling, key, prompt)
         read, past = list(prompt), None
-        for _ in range(self._context - len(prompt)):
+        for _ in range(most):
             logits, past = self._read(read, past)
             token = draw(logits[:, -1, : self._vocabulary])
             if token in ends:
@@ -120,7 +121,7 @@ class OnnxEncoder:
         return picked(self._session.run(["logits"], inputs)[0][0], window)
 
     def stream(
-        self, prompt: Sequence[int], sampling: Sampling, *, ends: Collection[int], banned: Collection[int] = ()
+        self, prompt: Sequence[int], most: int, sampling: Sampling, *, ends: Collection[int], key: int = 0
     ) -> Iterator[int]:
         """Yield nothing."""
         return iter(())
@@ -132,7 +133,7 @@ class OnnxEncoderDecoder:
     def __init__(self, encoder: Any, decoder: Any, words: _Words, record: dict[str, Any]) -> None:
         self.name, self.encode = words.name, words.encode
         self._encoder, self._decoder = encoder, decoder
-        self._start, self._vocabulary, self._context = record["start_id"], record["vocab_size"], record["context"]
+        self._start, self._vocabulary = record["start_id"], record["vocab_size"]
 
     def losses(self, window: Window) -> list[float]:
         """Return the negative log-probability of each label, given those before it."""
@@ -140,12 +141,12 @@ class OnnxEncoderDecoder:
         return picked(self._logits([self._start, *window.labels[:-1]], states)[0], window)
 
     def stream(
-        self, prompt: Sequence[int], sampling: Sampling, *, ends: Collection[int], banned: Collection[int] = ()
+        self, prompt: Sequence[int], most: int, sampling: Sampling, *, ends: Collection[int], key: int = 0
     ) -> Iterator[int]:
-        """Yield one token after another, as many as the context has."""
-        draw = chooser(sampling, banned)
+        """Yield one token after another."""
+        draw = Chooser(sampling, key, ())
         states, written = self._states(prompt), [self._start]
-        for _ in range(self._context):
+        for _ in range(most):
             token = draw(self._logits(written, states)[:, -1, : self._vocabulary])
             if token in ends:
                 return

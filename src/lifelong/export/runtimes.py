@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
@@ -12,21 +12,12 @@ from typing import Any, Protocol
 from lifelong.errors import LifelongError
 from lifelong.evaluate.windows import IGNORED, Window
 from lifelong.files import read_json
-from lifelong.generate.stream import TextStream
+from lifelong.generate.sampling import Sampling, choose, penalise
 from lifelong.model.base import LanguageModel
 from lifelong.tokens.base import Tokenizer
+from lifelong.train.detection import EXPORT_RECORD
 
-RECORD = "export.json"  # what an export says of itself
-
-
-@dataclass(frozen=True)
-class Sampling:
-    """How the next token is chosen; see :func:`lifelong.generate.sampling.sample_next`."""
-
-    temperature: float = 0.8
-    top_k: int = 50
-    top_p: float = 0.9
-    seed: int | None = None
+RECORD = EXPORT_RECORD
 
 
 GREEDY = Sampling(temperature=0.0)
@@ -50,40 +41,14 @@ class Runtime(Protocol):
         ...
 
     def stream(
-        self, prompt: Sequence[int], sampling: Sampling, *, ends: Collection[int], banned: Collection[int] = ()
+        self, prompt: Sequence[int], most: int, sampling: Sampling, *, ends: Collection[int], key: int = 0
     ) -> Iterator[int]:
-        """Yield one token after another, without end or until one of ``ends``, which is not yielded."""
+        """Yield one token after another, at most ``most``, until one of ``ends``, which is not yielded.
+
+        Prompt and text together fit the context: the caller sees to it. ``key`` decides the draws; see
+        `lifelong.generate.sampling.key_of`.
+        """
         ...
-
-
-def generate(
-    runtime: Runtime,
-    tokenizer: Tokenizer,
-    prompt_ids: Sequence[int],
-    max_tokens: int,
-    sampling: Sampling,
-    on_text: Callable[[str], None] | None = None,
-    *,
-    banned: Collection[int] = (),
-) -> str:
-    """Return what a runtime writes after a prompt, without it: until the end of text or turn, or ``max_tokens``.
-
-    ``on_text`` is called with pieces of the text as they are written, never with a part of a character.
-    """
-    ends = {tokenizer.eos_id, tokenizer.end_of_turn_id}
-    text = TextStream(tokenizer, on_text)
-    for token in first(runtime.stream(prompt_ids, sampling, ends=ends, banned=banned), max_tokens):
-        text.add(token)
-    return text.finish()
-
-
-def first(tokens: Iterator[int], count: int) -> Iterator[int]:
-    """Yield at most ``count`` tokens, and compute none beyond them."""
-    for _ in range(count):
-        token = next(tokens, None)
-        if token is None:
-            return
-        yield token
 
 
 class Trained:
@@ -105,47 +70,49 @@ class Trained:
         return counted(found[0].double().tolist(), window)
 
     def stream(
-        self, prompt: Sequence[int], sampling: Sampling, *, ends: Collection[int], banned: Collection[int] = ()
+        self, prompt: Sequence[int], most: int, sampling: Sampling, *, ends: Collection[int], key: int = 0
     ) -> Iterator[int]:
-        """Yield one token after another, to the end of the context."""
+        """Yield one token after another."""
         import torch
 
         from lifelong.generate.inference import inference
 
-        limit = self._model.config.max_seq_len
-        draw = chooser(sampling, banned)
+        draw = Chooser(sampling, key, prompt)
         with inference(self._model):
-            cache = self._model.new_cache(1, limit)
-            read = list(prompt)
-            for _ in range(limit - len(prompt)):
-                token = draw(self._model.next_logits(torch.tensor([read]), cache)[:, : self._tokenizer.vocab_size])
+            decoder = self._model.new_decoder(1, len(prompt) + most)
+            logits = decoder.read([list(prompt)])
+            for _ in range(most):
+                token = draw(logits[0, :, : self._tokenizer.vocab_size])
                 if token in ends:
                     return
                 yield token
-                read = [token]
+                logits = decoder.step(torch.tensor([token]))
 
 
-def chooser(sampling: Sampling, banned: Collection[int]) -> Callable[[Any], int]:
-    """Return a function that draws a token from logits (1, V), an array or a tensor."""
-    import torch
+class Chooser:
+    """Chooses the next token of one text, as `lifelong.generate.slots.Slots` does.
 
-    from lifelong.generate.sampling import sample_next
+    Args:
+        sampling: how.
+        key: decides the draws.
+        prompt: what a repetition penalty counts as seen.
+    """
 
-    generator = None if sampling.seed is None else torch.Generator().manual_seed(sampling.seed)
+    def __init__(self, sampling: Sampling, key: int, prompt: Sequence[int]) -> None:
+        self._sampling, self._key, self._seen, self._written = sampling, key, set(prompt), 0
 
-    def draw(logits: Any) -> int:
-        return int(
-            sample_next(
-                torch.as_tensor(logits),
-                temperature=sampling.temperature,
-                top_k=sampling.top_k,
-                top_p=sampling.top_p,
-                banned=banned,
-                generator=generator,
-            )
-        )
+    def __call__(self, logits: Any) -> int:
+        """Return the token that follows, of logits (1, V), an array or a tensor."""
+        import torch
 
-    return draw
+        scores = torch.as_tensor(logits).float().clone()
+        if self._sampling.repetition_penalty != 1:
+            seen = [token for token in self._seen if token < scores.shape[1]]
+            penalise(scores[0], seen, self._sampling.repetition_penalty)
+        [token], _ = choose(scores, self._sampling, [self._key], [self._written])
+        self._seen.add(token)
+        self._written += 1
+        return token
 
 
 def counted(losses: Sequence[float], window: Window) -> list[float]:

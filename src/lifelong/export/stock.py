@@ -8,8 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from lifelong.evaluate.windows import IGNORED, Window
-from lifelong.export.runtimes import Runtime, Sampling, Trained, chooser, installed
+from lifelong.export.runtimes import Chooser, Runtime, Trained, installed
 from lifelong.export.source import CAUSAL, MASKED
+from lifelong.generate.sampling import Sampling
 from lifelong.model.directory import load_model
 from lifelong.model.networks import quiet
 
@@ -57,14 +58,14 @@ class Stock:
         return picked(self._network(**inputs).logits[0], window)
 
     def stream(
-        self, prompt: Sequence[int], sampling: Sampling, *, ends: Collection[int], banned: Collection[int] = ()
+        self, prompt: Sequence[int], most: int, sampling: Sampling, *, ends: Collection[int], key: int = 0
     ) -> Iterator[int]:
-        """Yield one token after another, to the end of the context."""
+        """Yield one token after another."""
         import torch
 
-        draw = chooser(sampling, banned)
+        draw = Chooser(sampling, key, prompt)
         read, past = list(prompt), None
-        while True:
+        for _ in range(most):
             out = self._network(input_ids=torch.tensor([read]), past_key_values=past, use_cache=True)
             past = out.past_key_values
             token = draw(out.logits[:, -1, : self._record["vocab_size"]])

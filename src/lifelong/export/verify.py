@@ -10,7 +10,7 @@ from typing import Any
 
 from lifelong import progress
 from lifelong.export.evidence import Evidence
-from lifelong.export.runtimes import GREEDY, Runtime, Trained, first, missing_runtime, open_runtime, read_record
+from lifelong.export.runtimes import GREEDY, Runtime, Trained, missing_runtime, open_runtime, read_record
 from lifelong.export.source import Source
 
 VERIFICATION = "verification.json"
@@ -103,9 +103,9 @@ def _compare_written(trained: Runtime, runtime: Runtime, evidence: Evidence, sou
     same, seconds, count = 0, 0.0, 0
     for prompt in evidence.prompts:
         room = min(_WRITTEN, source.model.config.max_seq_len - len(prompt))
-        ours = list(first(trained.stream(prompt, GREEDY, ends=ends), room))
+        ours = list(trained.stream(prompt, room, GREEDY, ends=ends))
         started = time.perf_counter()
-        theirs = list(first(runtime.stream(prompt, GREEDY, ends=ends), room))
+        theirs = list(runtime.stream(prompt, room, GREEDY, ends=ends))
         seconds += time.perf_counter() - started
         same, count = same + (ours == theirs), count + len(theirs)
     found: dict[str, Any] = {"texts": len(evidence.prompts), "texts_written_the_same": same}

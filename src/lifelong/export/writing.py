@@ -14,6 +14,8 @@ from lifelong.export.runtimes import RECORD, read_record
 from lifelong.export.source import CAUSAL, MASKED, Source, open_source
 from lifelong.export.verify import VERIFICATION, Verification, verify
 from lifelong.files import atomic_directory, check_manifest, claim_output, directory_kind, write_json, write_manifest
+from lifelong.model.directory import find_model
+from lifelong.model.store import ModelStore
 from lifelong.settings.export import ExportSettings
 from lifelong.version import __version__
 
@@ -86,10 +88,22 @@ def export(path: Path, out: Path, settings: ExportSettings) -> Exported:
     return Exported(out, record, found, notes)
 
 
+def check_onnx_output(out: Path | None) -> None:
+    """Find out before a training whether an ONNX export can be written to ``out`` after it.
+
+    Raises:
+        LifelongError: ``out`` holds what lifelong did not export, or onnxruntime is not installed.
+    """
+    if out is not None:
+        claim_output(out, _kind("onnx"))
+        _need("onnxruntime", "lifelong[onnx]")
+
+
 def update_onnx(model: Path, out: Path | None) -> Exported | None:
     """Bring a model's ONNX export up to date after it was trained: the one in ``out``, or else in ``MODEL/onnx``.
 
     Without ``out`` only an export that is there is renewed, in its own precision; returns None where there is none.
+    One adapter can be folded into it: of several, the latest.
 
     Raises:
         LifelongError: as `export`; the message says that the model itself was kept.
@@ -99,8 +113,15 @@ def update_onnx(model: Path, out: Path | None) -> Exported | None:
     if out is None and not is_there:
         return None
     precision = read_record(place)["precision"] if is_there else None
+    names = ModelStore.open(find_model(model)).adapters()
+    if len(names) > 1:
+        progress.note(
+            f"note: an ONNX model has one set of weights: of {len(names)} adapters the latest, {names[-1]}, is folded "
+            f"into it; for all at once: lifelong consolidate {model}"
+        )
     try:
-        found = export(model, place, ExportSettings(to="onnx", precision=precision))
+        latest = names[-1] if names else None
+        found = export(model, place, ExportSettings(to="onnx", precision=precision, adapter=latest))
     except LifelongError as error:
         raise LifelongError(
             f"the model is trained and kept, but its ONNX export is not up to date: {error.what}",
