@@ -60,7 +60,18 @@ def show_verification(found: Verification) -> None:
         rows.append(["greedy text", f"the same for {facts['texts_written_the_same']} of {facts['texts']} beginnings"])
     if "tokens_per_second" in facts:
         rows.append(["speed", f"about {facts['tokens_per_second']:,.0f} tokens/s, one text at a time"])
+    for name, one in facts.get("adapters", {}).items():
+        said = f"apart by {one['loss_apart_mean']:.2g} nats on average" if one["verified"] else "not verified"
+        rows.append([f"adapter {name}", said if one["verified"] else f"{said}: {one['install']}"])
     rows.append(["size on disk", spell_bytes(facts["bytes"])])
     print_table(["verified in", found.runtime], rows)
+    aside = facts.get("aside", {})
+    if aside.get("refuses"):
+        print(f"{aside['name']}: {aside['refuses']}. Give it token ids, encoded with tokenizer.json.")
+    elif aside.get("strings_cut_otherwise"):
+        print(
+            f"{aside['name']} has a tokenizer of its own, which gives {aside['strings_cut_otherwise']:,} of the texts "
+            f"other ids (such as {aside['example']!r}): give it token ids, encoded with tokenizer.json."
+        )
     if not facts["held_out"]:
         print("The model keeps no held-out text: Python's own documentation stood in.")

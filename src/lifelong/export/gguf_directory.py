@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from lifelong.export.gguf_writer import write_gguf, write_lora
+from lifelong.export.llama_cpp import lora_name
 from lifelong.export.source import Source
 from lifelong.files import write_text
 from lifelong.model.adapters import detach_adapter, load_adapter
@@ -19,10 +20,10 @@ def write_gguf_directory(source: Source, staged: Path, precision: str, title: st
     notes = write_gguf(source.model, source.tokenizer, staged / file, precision, name=title, where=where)
     for name in source.beside:
         load_adapter(source.model, source.adapter_path(name))
-        write_lora(source.model, staged / f"{name}-lora.gguf", name=name, where=where)
+        write_lora(source.model, staged / lora_name(name), name=name, where=where)
         detach_adapter(source.model)
     write_text(staged / "Modelfile", modelfile(file, source.beside, source.tokenizer.special))
-    return {"file": file, "adapters": [f"{name}-lora.gguf" for name in source.beside]}, notes
+    return {"file": file, "adapters": [lora_name(name) for name in source.beside]}, notes
 
 
 def modelfile(file: str, adapters: list[str], special: SpecialTokens) -> str:
@@ -35,7 +36,7 @@ def modelfile(file: str, adapters: list[str], special: SpecialTokens) -> str:
     template = f"{{{{ range .Messages }}}}{turns}{{{{ end }}}}{opening['assistant']}"
     # Ollama takes one adapter; the others stand here to be chosen.
     lines = [f"FROM ./{file}"]
-    lines += [f"{'' if len(adapters) == 1 else '# '}ADAPTER ./{name}-lora.gguf" for name in adapters]
+    lines += [f"{'' if len(adapters) == 1 else '# '}ADAPTER ./{lora_name(name)}" for name in adapters]
     lines += [
         f'TEMPLATE """{template}"""',
         f'PARAMETER stop "{special.end_of_turn}"',

@@ -12,11 +12,16 @@ from typing import Any
 
 from lifelong.errors import LifelongError
 from lifelong.evaluate.windows import IGNORED, Window
-from lifelong.export.runtimes import installed
+from lifelong.export.runtimes import Words, installed
 from lifelong.generate.sampling import Sampling
 
 _FORCED = 1e4  # added to the logit of a token that has to come; what is reported is the probability without it
 _SECONDS = 600.0
+
+
+def lora_name(adapter: str) -> str:
+    """Return the name of an adapter's file."""
+    return f"{adapter}-lora.gguf"
 
 
 @contextlib.contextmanager
@@ -54,6 +59,7 @@ class LlamaCpp:
 
     def __init__(self, server: Any) -> None:
         self.name = f"llama.cpp ({installed('xllamacpp')})"
+        self.aside: Words | None = None
         self._server = server
 
     def encode(self, texts: Sequence[str]) -> list[list[int]]:

@@ -1,16 +1,18 @@
-"""ONNX exports in onnxruntime; their words in onnxruntime-genai where it made the graph and reads the tokenizer."""
+"""ONNX exports in onnxruntime, their words by `tokenizers`; aside, those of onnxruntime-genai."""
 
 from __future__ import annotations
 
 import contextlib
 from collections.abc import Collection, Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from lifelong.errors import LifelongError
 from lifelong.evaluate.windows import Window
-from lifelong.export.runtimes import Chooser, Runtime, installed
+from lifelong.export.runtimes import Chooser, Runtime, Words, installed
 from lifelong.export.source import CAUSAL, MASKED
 from lifelong.export.stock import picked
 from lifelong.generate.sampling import Sampling
@@ -20,9 +22,9 @@ from lifelong.tokens.base import JSON
 @contextlib.contextmanager
 def open_onnx(path: Path, record: dict[str, Any], *, threads: int | None = None) -> Iterator[Runtime]:
     """Load the graphs of an export."""
-    words = _words(path, record)
+    words, aside = _words(path), _genai_words(path, record)
     if record["kind"] == CAUSAL:
-        yield OnnxDecoder(_session(path / record["file"], threads), words, record)
+        yield OnnxDecoder(_session(path / record["file"], threads), words, aside, record)
     elif record["kind"] == MASKED:
         yield OnnxEncoder(_session(path / record["file"], threads), words)
     else:
@@ -40,21 +42,7 @@ def _session(file: Path, threads: int | None) -> Any:
     return onnxruntime.InferenceSession(str(file), options, providers=["CPUExecutionProvider"])
 
 
-class _Words:
-    """A tokenizer: that of onnxruntime-genai, or ``tokenizer.json`` itself."""
-
-    def __init__(self, name: str, encode: Any) -> None:
-        self.name, self.encode = name, encode
-
-
-def _words(path: Path, record: dict[str, Any]) -> _Words:
-    with contextlib.suppress(ImportError, RuntimeError, OSError):  # it reads neither every kind nor is it everywhere
-        if record["genai"]:
-            import onnxruntime_genai
-
-            genai = onnxruntime_genai.Tokenizer(onnxruntime_genai.Model(str(path)))
-            name = f"{installed('onnxruntime')}, {installed('onnxruntime-genai')}"
-            return _Words(name, lambda texts: [[int(token) for token in genai.encode(text)] for text in texts])
+def _words(path: Path) -> Words:
     from tokenizers import Tokenizer
 
     library = Tokenizer.from_file(str(path / JSON))
@@ -62,14 +50,33 @@ def _words(path: Path, record: dict[str, Any]) -> _Words:
     def encode(texts: Sequence[str]) -> list[list[int]]:
         return [found.ids for found in library.encode_batch(list(texts), add_special_tokens=False)]
 
-    return _Words(f"{installed('onnxruntime')}, {installed('tokenizers')}", encode)
+    return Words(f"{installed('onnxruntime')}, {installed('tokenizers')}", encode)
+
+
+def _genai_words(path: Path, record: dict[str, Any]) -> Words | None:
+    """Return the tokenizer of onnxruntime-genai, where it made the graph: it reads the file in its own way."""
+    from importlib.util import find_spec
+
+    if not record["genai"] or find_spec("onnxruntime_genai") is None:
+        return None
+    return Words(installed("onnxruntime-genai"), partial(_genai_encode, path))
+
+
+def _genai_encode(path: Path, texts: Sequence[str]) -> list[list[int]]:
+    import onnxruntime_genai
+
+    try:
+        genai = onnxruntime_genai.Tokenizer(onnxruntime_genai.Model(str(path)))
+        return [[int(token) for token in genai.encode(text)] for text in texts]
+    except (RuntimeError, OSError) as error:
+        raise LifelongError(f"it cannot read this tokenizer: {error}") from None
 
 
 class OnnxDecoder:
     """A causal graph with a key-value cache; see :class:`lifelong.export.runtimes.Runtime`."""
 
-    def __init__(self, session: Any, words: _Words, record: dict[str, Any]) -> None:
-        self.name, self.encode = words.name, words.encode
+    def __init__(self, session: Any, words: Words, aside: Words | None, record: dict[str, Any]) -> None:
+        self.name, self.encode, self.aside = words.name, words.encode, aside
         self._session, self._vocabulary = session, record["vocab_size"]
         self._past = [item for item in session.get_inputs() if item.name.startswith("past")]
         self._width = record["head_size"]
@@ -110,8 +117,9 @@ class OnnxDecoder:
 class OnnxEncoder:
     """A bidirectional graph: it tells hidden tokens, and writes nothing."""
 
-    def __init__(self, session: Any, words: _Words) -> None:
+    def __init__(self, session: Any, words: Words) -> None:
         self.name, self.encode = words.name, words.encode
+        self.aside: Words | None = None
         self._session = session
 
     def losses(self, window: Window) -> list[float]:
@@ -130,8 +138,9 @@ class OnnxEncoder:
 class OnnxEncoderDecoder:
     """The two graphs of a T5: a prompt is what the first reads."""
 
-    def __init__(self, encoder: Any, decoder: Any, words: _Words, record: dict[str, Any]) -> None:
+    def __init__(self, encoder: Any, decoder: Any, words: Words, record: dict[str, Any]) -> None:
         self.name, self.encode = words.name, words.encode
+        self.aside: Words | None = None
         self._encoder, self._decoder = encoder, decoder
         self._start, self._vocabulary = record["start_id"], record["vocab_size"]
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
@@ -23,14 +23,24 @@ RECORD = EXPORT_RECORD
 GREEDY = Sampling(temperature=0.0)
 
 
+@dataclass(frozen=True)
+class Words:
+    """A program's tokenizer: its name and version, and what gives the ids of texts."""
+
+    name: str
+    encode: Callable[[Sequence[str]], list[list[int]]]
+
+
 class Runtime(Protocol):
     """A model in some program.
 
     Attributes:
         name: the program and its version.
+        aside: another tokenizer that users of the program may come upon, and that may give other ids.
     """
 
     name: str
+    aside: Words | None
 
     def encode(self, texts: Sequence[str]) -> list[list[int]]:
         """Return the token ids that the program gives texts, none of them a special token's."""
@@ -56,6 +66,7 @@ class Trained:
 
     def __init__(self, model: LanguageModel, tokenizer: Tokenizer) -> None:
         self.name = "lifelong"
+        self.aside: Words | None = None
         self._model, self._tokenizer = model, tokenizer
 
     def encode(self, texts: Sequence[str]) -> list[list[int]]:
@@ -122,51 +133,60 @@ def counted(losses: Sequence[float], window: Window) -> list[float]:
 
 @dataclass(frozen=True)
 class Missing:
-    """A runtime that is not installed: its package, and the command that brings it."""
+    """A package that is not installed, and the command that brings it."""
 
     package: str
     install: str
 
 
-def missing_runtime(record: dict[str, Any]) -> Missing | None:
-    """Return what an export's own program lacks here, or None."""
+# What each target is run by.
+_PACKAGES = {
+    "gguf": Missing("xllamacpp", "pip install 'lifelong[gguf]'"),
+    "onnx": Missing("onnxruntime", "pip install 'lifelong[onnx]'"),
+    "huggingface": Missing("transformers", "pip install 'lifelong[hub]'"),
+}
+_PEFT = Missing("peft", "pip install peft")
+
+
+def missing_runtime(record: dict[str, Any], *, adapter: bool = False) -> Missing | None:
+    """Return what an export's own program lacks here, with an adapter over it or without; None: nothing."""
     from importlib.util import find_spec
 
-    packages = {
-        "gguf": ("xllamacpp", "lifelong[gguf]"),
-        "onnx": ("onnxruntime", "lifelong[onnx]"),
-        "huggingface": ("transformers", "lifelong[hub]"),
-    }
-    if record["to"] not in packages:
-        return None
-    package, extra = packages[record["to"]]
-    return None if find_spec(package) else Missing(package, f"pip install '{extra}'")
+    needed = [_PACKAGES[record["to"]]] if record["to"] in _PACKAGES else []
+    if adapter and record["to"] == "huggingface":
+        needed.append(_PEFT)
+    return next((one for one in needed if find_spec(one.package) is None), None)
 
 
-def open_runtime(path: Path, *, threads: int | None = None) -> AbstractContextManager[Runtime]:
+def open_runtime(
+    path: Path, *, adapter: str | None = None, threads: int | None = None
+) -> AbstractContextManager[Runtime]:
     """Open an export in the program that it is for.
 
     Args:
         path: the directory that ``lifelong export`` wrote.
+        adapter: one of those that lie beside the weights, to be put over them.
         threads: to compute with; the program's own choice by default.
 
     Raises:
         LifelongError: it is no export, or its program is not installed.
     """
     record = read_record(path)
-    if lacking := missing_runtime(record):
+    if lacking := missing_runtime(record, adapter=adapter is not None):
         raise LifelongError(f"{lacking.package} is not installed", where=str(path), fix=lacking.install)
+    assert adapter is None or adapter in record["adapters_beside"]
     if record["to"] == "gguf":
-        from lifelong.export.llama_cpp import open_llama_cpp
+        from lifelong.export.llama_cpp import lora_name, open_llama_cpp
 
-        return open_llama_cpp(path / record["file"], threads=threads)
+        over = [path / lora_name(adapter)] if adapter else []
+        return open_llama_cpp(path / record["file"], threads=threads, adapters=over)
     if record["to"] == "onnx":
         from lifelong.export.onnx_runtime import open_onnx
 
         return open_onnx(path, record, threads=threads)
     from lifelong.export.stock import open_inference, open_stock
 
-    return open_stock(path, record) if record["to"] == "huggingface" else open_inference(path)
+    return open_stock(path, record, adapter) if record["to"] == "huggingface" else open_inference(path)
 
 
 def read_record(path: Path) -> dict[str, Any]:

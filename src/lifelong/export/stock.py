@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from lifelong.evaluate.windows import IGNORED, Window
-from lifelong.export.runtimes import Chooser, Runtime, Trained, installed
+from lifelong.export.huggingface import ADAPTERS
+from lifelong.export.runtimes import Chooser, Runtime, Trained, Words, installed
 from lifelong.export.source import CAUSAL, MASKED
 from lifelong.generate.sampling import Sampling
 from lifelong.model.directory import load_model
@@ -22,8 +23,8 @@ def open_inference(path: Path) -> Iterator[Runtime]:
 
 
 @contextlib.contextmanager
-def open_stock(path: Path, record: dict[str, Any]) -> Iterator[Stock]:
-    """Load a directory as transformers does, with no code of ours."""
+def open_stock(path: Path, record: dict[str, Any], adapter: str | None = None) -> Iterator[Stock]:
+    """Load a directory as transformers does, and an adapter beside it as peft does, with no code of ours."""
     import torch
     import transformers
 
@@ -31,8 +32,15 @@ def open_stock(path: Path, record: dict[str, Any]) -> Iterator[Stock]:
     kind = getattr(transformers, classes.get(record["kind"], "AutoModelForSeq2SeqLM"))
     with quiet(), torch.inference_mode():
         network = kind.from_pretrained(path, local_files_only=True, dtype=torch.float32).eval()
+        if adapter is not None:
+            import peft
+
+            network = peft.PeftModel.from_pretrained(network, path / ADAPTERS / adapter).eval()
         words = transformers.AutoTokenizer.from_pretrained(path, local_files_only=True)
-        yield Stock(network, words, record)
+        runtime = Stock(network, words, record)
+        if adapter is not None:
+            runtime.name += f", {installed('peft')}"
+        yield runtime
 
 
 class Stock:
@@ -40,6 +48,7 @@ class Stock:
 
     def __init__(self, network: Any, words: Any, record: dict[str, Any]) -> None:
         self.name = installed("transformers")
+        self.aside: Words | None = None
         self._network, self._words, self._record = network, words, record
 
     def encode(self, texts: Sequence[str]) -> list[list[int]]:
