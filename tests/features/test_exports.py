@@ -114,6 +114,39 @@ def test_f16_an_onnx_export_follows_the_model(place: Path, tmp_path: Path, capsy
     capsys.readouterr()
 
 
+def said(capsys: pytest.CaptureFixture[str], *command: str) -> str:
+    capsys.readouterr()
+    assert main(list(command)) == 0
+    return capsys.readouterr().out
+
+
+@pytest.mark.parametrize("target", ["onnx", "gguf"])
+def test_f16_an_export_writes_and_talks_as_the_model_does(
+    target: str, place: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    package = {"onnx": "onnxruntime_genai", "gguf": "xllamacpp"}[target]
+    pytest.importorskip(package, reason=f"{package} is not installed: pip install 'lifelong[{target}]'")
+    out = tmp_path / "e"
+    exported(place, out, capsys, "--to", target, "--precision", "fp32")
+    flags = ["--prompt", "The names of", "--prompt", "def f(", "--max-tokens", "30", "--temperature", "0", "--json"]
+    here = said(capsys, "generate", str(place / "m"), *flags)
+    assert said(capsys, "generate", str(out), *flags) == here  # it is recognised
+    assert said(capsys, "generate", str(out), "--engine", target, *flags) == here
+    drawn = ["--prompt", "The names of", "--seed", "7", "--num-samples", "2", "--json"]
+    first = said(capsys, "generate", str(out), *drawn)
+    assert said(capsys, "generate", str(out), *drawn) == first
+    assert len(set(json.loads(first)["texts"])) == 2
+    if target == "onnx":  # the draws are ours, too
+        assert said(capsys, "generate", str(place / "m"), *drawn) == first
+    talk = ["--message", "The names of", "--max-tokens", "20", "--temperature", "0", "--json"]
+    assert said(capsys, "chat", str(out), *talk) == said(capsys, "chat", str(place / "m"), *talk)
+    other = {"onnx": "gguf", "gguf": "onnx"}[target]
+    assert main(["generate", str(out), "--engine", other, "--prompt", "x"]) == 2
+    assert f"--engine {other} does not run" in capsys.readouterr().err
+    assert main(["generate", str(place / "m"), "--engine", target, "--prompt", "x"]) == 2
+    assert f"--to {target}" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize(
     ("flags", "says"),
     [

@@ -7,6 +7,7 @@ from typing import Any
 
 from lifelong.export.gguf_writer import write_gguf, write_lora
 from lifelong.export.llama_cpp import lora_name
+from lifelong.export.runtimes import TOKENIZER
 from lifelong.export.source import Source
 from lifelong.files import write_text
 from lifelong.model.adapters import detach_adapter, load_adapter
@@ -22,6 +23,7 @@ def write_gguf_directory(source: Source, staged: Path, precision: str, title: st
         load_adapter(source.model, source.adapter_path(name))
         write_lora(source.model, staged / lora_name(name), name=name, where=where)
         detach_adapter(source.model)
+    source.tokenizer.write_files(staged / TOKENIZER, mask_id=None)  # for `lifelong generate --engine gguf`
     write_text(staged / "Modelfile", modelfile(file, source.beside, source.tokenizer.special))
     return {"file": file, "adapters": [lora_name(name) for name in source.beside]}, notes
 

@@ -71,3 +71,5 @@ def _build(source: Source, staged: Path, precision: str) -> None:
                 where=str(source.place),
                 fix="Try another --precision, or --to huggingface.",
             )
+    # The builder passes the tokenizer through transformers, which writes down less than there is.
+    source.tokenizer.write_files(staged, mask_id=None)

@@ -18,6 +18,7 @@ from lifelong.tokens.base import Tokenizer
 from lifelong.train.detection import EXPORT_RECORD
 
 RECORD = EXPORT_RECORD
+TOKENIZER = "tokenizer"  # where a GGUF export keeps the tokenizer's own files, too
 
 
 GREEDY = Sampling(temperature=0.0)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +14,7 @@ from lifelong.export.runtimes import RECORD, read_record
 from lifelong.export.source import CAUSAL, MASKED, Source, open_source
 from lifelong.export.verify import VERIFICATION, Verification, verify
 from lifelong.files import atomic_directory, check_manifest, claim_output, directory_kind, write_json, write_manifest
+from lifelong.generate.manners import read_manners
 from lifelong.model.directory import find_model
 from lifelong.model.store import ModelStore
 from lifelong.settings.export import ExportSettings
@@ -70,6 +71,7 @@ def export(path: Path, out: Path, settings: ExportSettings) -> Exported:
         "adapters_beside": source.beside,
         "vocab_size": source.tokenizer.vocab_size,
         "context": source.model.config.max_seq_len,
+        "manners": asdict(read_manners(source.place, source.tokenizer)),
         "lifelong": __version__,
     }
     if source.kind not in (CAUSAL, MASKED):

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 
 from pydantic import Field
 
 from lifelong.settings.keys import NamedSettings
+
+Engine = Literal["auto", "torch", "onnx", "gguf"]
 
 
 class DrawingSettings(NamedSettings):
@@ -45,6 +47,11 @@ class SamplingSettings(DrawingSettings):
         description="After the prompt, go on with this many adapters only, those it fits best (the base is one of "
         "them): faster, and no longer what evaluate measures (default: all).",
     )
+    engine: Engine = Field(
+        default="auto",
+        description="What computes: torch; onnx or gguf: onnxruntime or llama.cpp, of such an export. auto: by "
+        "what MODEL is.",
+    )
 
 
 class GenerateSettings(SamplingSettings):
@@ -55,7 +62,7 @@ class GenerateSettings(SamplingSettings):
 
     def sampling(self) -> dict[str, Any]:
         """Return the arguments of `lifelong.generate.engine.generate`."""
-        return self.model_dump(exclude={"device"})
+        return self.model_dump(exclude={"device", "engine"})
 
 
 class ChatSettings(SamplingSettings):
@@ -67,4 +74,4 @@ class ChatSettings(SamplingSettings):
 
     def sampling(self) -> dict[str, Any]:
         """Return the sampling arguments of `lifelong.generate.chat.ChatSession`."""
-        return self.model_dump(exclude={"device"}, exclude_none=True)
+        return self.model_dump(exclude={"device", "engine"}, exclude_none=True)
