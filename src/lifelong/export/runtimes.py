@@ -78,7 +78,10 @@ class Trained:
         """Return the negative log-probability of each label."""
         import torch
 
-        found, _ = self._model.token_losses(torch.tensor([window.inputs]), torch.tensor([window.labels]))
+        from lifelong.generate.inference import inference
+
+        with inference(self._model):  # an adapter that was just attached would drop something out
+            found, _ = self._model.token_losses(torch.tensor([window.inputs]), torch.tensor([window.labels]))
         return counted(found[0].double().tolist(), window)
 
     def stream(
