@@ -10,7 +10,7 @@ from lifelong.errors import LifelongError
 from lifelong.files import read_json
 from lifelong.model.adapters import merge_adapter
 from lifelong.model.base import LanguageModel
-from lifelong.model.directory import adapter_path, find_model, fingerprint, load_model
+from lifelong.model.directory import adapter_path, check_adapter, find_model, fingerprint, load_model
 from lifelong.model.experts import BASE
 from lifelong.model.seq2seq import EncoderDecoderModel
 from lifelong.model.store import ModelStore
@@ -88,6 +88,8 @@ def open_source(path: Path, *, adapter: str | None, merged: bool, beside: bool) 
     chosen = adapter or (names[0] if names and (merged or not beside) else None)
     if chosen == BASE:
         names, chosen = [], None
+    for name in names if chosen is None else ():
+        check_adapter(place, name)
     model, tokenizer = load_model(place, device="cpu", adapter=chosen)
     merge_adapter(model)
     config = read_json(place / CONFIG) if (place / CONFIG).is_file() else {}

@@ -144,19 +144,27 @@ def verify_export(path: Path, model: Path, *, strings: int, tokens: int) -> Veri
     record = read_record(path)
     if problem := check_manifest(path):
         raise LifelongError(f"the export is damaged: {problem}", where=str(path), fix="Export the model again.")
+    names = ModelStore.open(find_model(model)).adapters()
+    missing = [name for name in (record["adapter"], *record["adapters_beside"]) if name and name not in names]
+    if missing:
+        raise _stale(path, model, record, f"the model has no adapter '{missing[0]}' any more")
     source = open_source(model, adapter=record["adapter"] or "base", merged=False, beside=False)
     if source.fingerprint() != record["fingerprint"]:
-        raise LifelongError(
-            f"the export is stale: it was made of other weights than those of {model} now "
-            f"({record['fingerprint'][:12]}, not {source.fingerprint()[:12]})",
-            where=str(path),
-            fix=f"lifelong export {model} --to {record['to']} --precision {record['precision']} --out {path}",
-        )
+        made, now = record["fingerprint"][:12], source.fingerprint()[:12]
+        raise _stale(path, model, record, f"it was made of other weights than those of {model} now ({made}, not {now})")
     found = verify(path, source, gather(source, strings=strings, tokens=tokens))
     write_json(path / VERIFICATION, found.to_dict())
     write_manifest(path, str(directory_kind(path)), fingerprint=record["fingerprint"])
     _refuse_if_other(found, path, kept=True)
     return found
+
+
+def _stale(path: Path, model: Path, record: dict[str, Any], why: str) -> LifelongError:
+    return LifelongError(
+        f"the export is stale: {why}",
+        where=str(path),
+        fix=f"lifelong export {model} --to {record['to']} --precision {record['precision']} --out {path}",
+    )
 
 
 def _refuse_if_other(found: Verification, path: Path, *, kept: bool = False) -> None:

@@ -183,6 +183,18 @@ def adapter_path(root: Path, name: str) -> Path:
     return root / HOME / "adapters" / name
 
 
+def check_adapter(root: Path, name: str) -> None:
+    """Raise LifelongError where an adapter was made for other weights than those of the model directory it lies in."""
+    path = adapter_path(root, name)
+    made_for = read_adapter_config(path).base_fingerprint
+    if made_for not in ("", ModelStore.open(root).state().get("base_fingerprint", made_for)):
+        raise LifelongError(
+            f"adapter '{name}' was made for other weights than these",
+            where=str(path),
+            fix="Put back the weights it was made for (lifelong rollback), or load without it (--adapter base).",
+        )
+
+
 def load_model(
     path: Path | str, *, device: str | torch.device | None = None, adapter: str | None = ROUTED
 ) -> tuple[LanguageModel, Tokenizer]:
@@ -209,13 +221,7 @@ def load_model(
     names = store.adapters()
     chosen = names if adapter == ROUTED else [adapter] if adapter in names else []
     for name in chosen:
-        made_for = read_adapter_config(adapter_path(place, name)).base_fingerprint
-        if made_for not in ("", store.state().get("base_fingerprint", made_for)):
-            raise LifelongError(
-                f"adapter '{name}' was made for other weights than these",
-                where=str(adapter_path(place, name)),
-                fix="Put back the weights it was made for (lifelong rollback), or load without it (--adapter base).",
-            )
+        check_adapter(place, name)
     if adapter == ROUTED:
         load_experts(model, {name: adapter_path(place, name) for name in names})
     elif adapter not in (None, BASE):
