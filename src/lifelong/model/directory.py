@@ -10,9 +10,10 @@ import torch
 
 from lifelong.device import pick_device
 from lifelong.errors import LifelongError
-from lifelong.files import read_json, sha256_bytes, write_json
+from lifelong.files import sha256_bytes, write_json
 from lifelong.model.adapters import load_adapter, read_adapter_config
 from lifelong.model.base import LanguageModel
+from lifelong.model.config_keys import check_size, read_raw, unknown_keys
 from lifelong.model.encoder import build_model
 from lifelong.model.experts import BASE, ROUTED, load_experts
 from lifelong.model.foreign import ForeignConfig, describe
@@ -130,7 +131,8 @@ def read_config(path: Path) -> ModelConfig | ForeignConfig:
     Raises:
         LifelongError: there is no class that computes it.
     """
-    raw, where = read_json(path / CONFIG), str(path / CONFIG)
+    where = str(path / CONFIG)
+    raw, _ = read_raw(path / CONFIG)
     if raw.get("model_type") == MODEL_TYPE:
         return EncoderDecoderModel(raw, new_network(raw, where=where)).config
     return from_huggingface(raw, where=where) if is_ours(raw) else describe(new_foreign(raw, where=where), raw)
@@ -142,14 +144,16 @@ def read_model(path: Path) -> tuple[LanguageModel, list[str]]:
     Raises:
         LifelongError: a file is missing or damaged, or there is no class that computes the model.
     """
-    raw, where = read_json(path / CONFIG), str(path / CONFIG)
-    if raw.get("model_type") == MODEL_TYPE:
-        return load_encoder_decoder(path, raw)
+    where = str(path / CONFIG)
+    raw, notes = read_raw(path / CONFIG)
     if not is_ours(raw):
-        return load_foreign(path, raw)
-    model = build_model(from_huggingface(raw, where=where))
-    load_weights(model, path)
-    return model, []
+        model, more = (load_encoder_decoder if raw.get("model_type") == MODEL_TYPE else load_foreign)(path, raw)
+        return model, notes + more
+    config = from_huggingface(raw, where=where)
+    check_size(config.parameters, path, where)
+    own = build_model(config)
+    load_weights(own, path)
+    return own, notes + unknown_keys(raw)
 
 
 def load_weights(model: LanguageModel, path: Path) -> None:
