@@ -13,8 +13,9 @@ from lifelong.model.directory import load_model, write_model_files
 from lifelong.model.encoder import EncoderOnlyModel
 from lifelong.model.transformer import Transformer
 from lifelong.retrieve.answering import NOT_FOUND, RAGModel, _distinct
+from lifelong.retrieve.passages import Hit, Passage
 from lifelong.retrieve.splitting import DocumentProcessor
-from lifelong.retrieve.store import Hit, Passage, SimpleDocumentStore
+from lifelong.retrieve.store import SimpleDocumentStore
 from lifelong.settings.model import ModelConfig
 from lifelong.tokens import BPETokenizer
 

@@ -15,8 +15,9 @@ import pytest
 
 from lifelong.errors import LifelongError
 from lifelong.retrieve.embedding import hashed
+from lifelong.retrieve.passages import Hit, Passage
 from lifelong.retrieve.splitting import DocumentProcessor
-from lifelong.retrieve.store import Hit, Passage, SimpleDocumentStore, _fuse
+from lifelong.retrieve.store import SimpleDocumentStore, _fuse
 
 _TOPICS = ("assert", "try", "lambda", "import", "with")
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import importlib
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -80,7 +81,7 @@ def _talk(session: ChatSession, settings: ChatSettings) -> None:
 
     if sys.stdin.isatty():
         with contextlib.suppress(ImportError):
-            import readline  # noqa: F401 - input() then edits lines and knows earlier ones
+            importlib.import_module("readline")  # input() then edits lines and knows earlier ones
     print("/help says what can be done; /quit or Ctrl-D ends.", file=sys.stderr)
     while True:
         try:

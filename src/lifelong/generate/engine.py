@@ -124,7 +124,7 @@ def write(
     model: LanguageModel | Elsewhere,
     tokenizer: Tokenizer,
     prompts: Sequence[str | Sequence[int]],
-    sampling: Sampling = Sampling(),  # noqa: B008 - frozen
+    sampling: Sampling | None = None,
     *,
     max_tokens: int = 50,
     seed: int | None = None,
@@ -153,7 +153,7 @@ def write(
         model: the model; its training mode is restored afterwards. One that is computed elsewhere writes text by text.
         tokenizer: the one it was trained with.
         prompts: texts, or token ids.
-        sampling: how tokens are chosen.
+        sampling: how tokens are chosen; as `Sampling` has it by default.
         max_tokens: the most tokens of each text.
         seed: see `generate`, also for the rest.
         stop: strings that end a text.
@@ -184,6 +184,7 @@ def write(
         ends.add(tokenizer.end_of_turn_id)
     TextStream(tokenizer, None, stop)  # to refuse what cannot be a stop before the work begins
     rows, length = max(1, min(total, ROWS)), max(map(len, ids), default=0) + max_tokens
+    chosen = sampling or Sampling()
 
     def opened() -> AbstractContextManager[Engine]:
         if isinstance(model, Elsewhere):
@@ -195,7 +196,7 @@ def write(
         for number, sample in waiting:
             handle = slots.join(
                 ids[number],
-                sampling,
+                chosen,
                 max_tokens=max_tokens,
                 seed=seed,
                 sample=sample,

@@ -42,7 +42,8 @@ def read_manners(place: Path, tokenizer: Tokenizer) -> Manners:
         settings = folder / "resolved_settings.yaml"
         if settings.is_file() and "phase: sft" in settings.read_text(encoding="utf-8").splitlines():
             return Manners(True, False, f"its run in {folder} has --phase sft")
-    if not history and not (place / HOME).is_dir() and _has_template(place):
+    # Every tokenizer trained here has our template, whatever its model was taught.
+    if not history and not (place / HOME).is_dir() and _template(place) not in ("", tokenizer.special.chat_template):
         return Manners(True, False, "its tokenizer has a chat template")
     return Manners(False, False, "nothing in its directory tells of conversations")
 
@@ -52,11 +53,11 @@ def _conversations(file: Path) -> list[str]:
         return [line for line in lines if '"messages": [' in line]
 
 
-def _has_template(place: Path) -> bool:
-    config = place / "tokenizer_config.json"
+def _template(place: Path) -> str:
     try:
-        return (place / "chat_template.jinja").is_file() or bool(
-            json.loads(config.read_text(encoding="utf-8")).get("chat_template")
-        )
+        beside = place / "chat_template.jinja"
+        if beside.is_file():
+            return beside.read_text(encoding="utf-8")
+        return str(json.loads((place / "tokenizer_config.json").read_text(encoding="utf-8")).get("chat_template") or "")
     except (OSError, ValueError):
-        return False
+        return ""

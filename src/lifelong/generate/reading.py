@@ -78,9 +78,9 @@ class Reader:
             return logits[0]
         if self._top is not None and self._evidence.shape[1]:
             raise ValueError("with top_experts all texts begin at once")
-        known: dict[tuple[int, ...], Tensor] = {}
-        found = [known.setdefault(key, self._read_for(key)) for key in map(tuple, prompts)]
-        evidence, last = torch.stack(found, dim=1), logits.float().log_softmax(-1)
+        keys = [tuple(prompt) for prompt in prompts]
+        known = {key: self._read_for(key) for key in set(keys)}
+        evidence, last = torch.stack([known[key] for key in keys], dim=1), logits.float().log_softmax(-1)
         self._evidence = torch.cat([self._evidence, evidence], dim=1)
         self._last = last if self._last is None else torch.cat([self._last, last], dim=1)
         if self._top is not None and self._top < len(self._names):

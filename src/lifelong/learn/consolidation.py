@@ -4,7 +4,7 @@ All weights learn from the replay memory. Half of the rows are of domains that t
 model before is the teacher, whose probabilities of every next token are learned beside the text, and EWC pulls the
 weights that they need back to where they were. The other half is text of the adapters' domains, learned as in a lesson
 with all weights; the adapters themselves are weaker teachers than it is (docs/log.md). Then old and new weights are
-averaged as far as that helps, and the outcome is kept only if no domain lost by it.
+averaged as far as the gate asks for, and the outcome is kept only if no domain lost by it.
 """
 
 from __future__ import annotations
@@ -123,7 +123,7 @@ def consolidate(model: Path, settings: ConsolidateSettings, *, dry_run: bool = F
         if not teacher.plain_logits:
             raise LifelongError("models of this family cannot be consolidated yet: they scale or cap their logits")
         memory = ReplayMemory.load(root / MEMORY)
-        memory.capacity = max(memory.capacity, len(memory.documents()))
+        memory.capacity = max(memory.capacity, memory.size)
         run = RunFolder.create(place.runs, "consolidate", settings)
         folding = _Folding(root, store, settings, teacher, tokenizer, memory, run)
         bf16 = pick_precision(place.device, settings.precision) == "bf16"
@@ -275,7 +275,7 @@ class _Folding:
         return make(steps)
 
     def _average(self, student: LanguageModel, moving: Moving, gate: Holdings) -> tuple[Decision, dict[str, Change]]:
-        """Average old and new weights until no domain lost more than the tolerance on its gate slice.
+        """Average old and new weights as far as the gate asks for, and return its word.
 
         Smaller shares of the new weights undo more of what was gained, so the largest that passes is taken; where none
         passes, the one whose worst domain lost least.
@@ -286,11 +286,11 @@ class _Folding:
             moving.step_back(student, share)
             after = scores(_read(student, gate, f"Measuring the gate, {share:.0%} new"))
             changes = {domain: change(before[domain], score) for domain, score in after.items()}
-            worst = max(item.relative for item in changes.values())
+            worst = max(item.excess(self.settings.tolerance) for item in changes.values())
             if best is not None and worst >= best[0]:
                 break
             best = worst, share, changes
-            if worst <= self.settings.tolerance:
+            if worst <= 0:
                 break
         assert best is not None
         moving.step_back(student, best[1])

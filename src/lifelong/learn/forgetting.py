@@ -72,7 +72,7 @@ def forget(model: Path, source: str, *, purge: bool = False) -> Forgotten:
         recover(store)
         state = store.state()
         memory = ReplayMemory.load(root / MEMORY)
-        memory.capacity = max(memory.capacity, len(memory.documents()))
+        memory.capacity = max(memory.capacity, memory.size)
         trained = _trained_domains(store)
         gone, stays = _drop_examples(memory, source, trained, guarded_domains(root / FISHER))
         dropped, unlearned, taught = _drop_lessons(in_force(store), state, source, purge=purge)

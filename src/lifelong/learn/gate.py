@@ -29,6 +29,10 @@ class Change:
         """The difference as a share of the value before."""
         return self.difference / self.before
 
+    def excess(self, tolerance: float) -> float:
+        """Bits per byte lost beyond what is allowed: the tolerance or two standard errors, whichever is more."""
+        return self.difference - max(tolerance * self.before, 2 * (self.standard_error or 0.0))
+
     def __str__(self) -> str:
         unsure = "" if self.standard_error is not None else "; too little text to tell how sure that is"
         return f"{self.before:.3f} to {self.after:.3f} bits per byte ({self.relative:+.1%}){unsure}"
@@ -77,7 +81,7 @@ def decide_all(changes: dict[str, Change], *, tolerance: float = 0.01) -> Decisi
     """Keep what costs no domain more than the tolerance of its bits per byte, or than two standard errors."""
     decision = Decision(accepted=True)
     for domain, moved in changes.items():
-        good = moved.difference <= max(tolerance * moved.before, 2 * (moved.standard_error or 0.0))
+        good = moved.excess(tolerance) <= 0
         decision.accepted &= good
         word = "kept" if good else "lost beyond the tolerance"
         decision.reasons.append(f"{domain}: {word}, {moved}")
@@ -92,13 +96,12 @@ def decide(changes: dict[str, Change], taught: str, *, tolerance: float = 0.01) 
     """
     decision = Decision(accepted=True)
     for domain, moved in changes.items():
-        noise = 2 * (moved.standard_error or 0.0)
         if domain == taught:
-            good = moved.difference < -noise
+            good = moved.difference < -2 * (moved.standard_error or 0.0)
             decision.learned = good
             word = "learned" if good else "not learned beyond noise"
         else:
-            good = moved.difference <= max(tolerance * moved.before, noise)
+            good = moved.excess(tolerance) <= 0
             word = "kept" if good else "forgotten beyond the tolerance"
         decision.accepted &= good
         decision.reasons.append(f"{domain}: {word}, {moved}")

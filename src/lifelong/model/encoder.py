@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from lifelong.errors import LifelongError
@@ -67,6 +68,20 @@ class EncoderOnlyModel(Transformer):
         """Return the logits (batch, time, vocabulary) of the token that belongs in each place; see `forward`."""
         logits: Tensor = self.lm_head(self(input_ids, attention_mask))
         return logits
+
+    def embed(self, input_ids: Tensor, attention_mask: Tensor | None = None) -> Tensor:
+        """Return a vector of length 1 for each text, the mean of its hidden states, (batch, d_model) float32.
+
+        See `forward` for the arguments.
+        """
+        mask = torch.ones_like(input_ids) if attention_mask is None else attention_mask
+        return F.normalize(mean_state(self(input_ids, attention_mask).float(), mask), dim=-1)
+
+
+def mean_state(hidden_BTC: Tensor, mask_BT: Tensor) -> Tensor:
+    """Return the mean of the states that are no padding, (batch, d_model); zero of a text that is nothing else."""
+    mask_BT1 = mask_BT.unsqueeze(-1).to(hidden_BTC.dtype)
+    return (hidden_BTC * mask_BT1).sum(1) / mask_BT1.sum(1).clamp(min=1)
 
 
 def give_mask_token(model: Transformer, tokenizer: Tokenizer) -> str | None:

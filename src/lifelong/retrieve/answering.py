@@ -9,10 +9,11 @@ from typing import TYPE_CHECKING, Any
 
 from lifelong.errors import LifelongError
 from lifelong.generate.engine import generate, note_to_stderr
+from lifelong.generate.manners import read_manners
 from lifelong.model.directory import load_model
 from lifelong.model.seq2seq import EncoderDecoderModel
-from lifelong.model.store import ModelStore
-from lifelong.retrieve.store import Hit, SimpleDocumentStore
+from lifelong.retrieve.passages import Hit
+from lifelong.retrieve.store import SimpleDocumentStore
 from lifelong.tokens.loading import load_tokenizer
 
 if TYPE_CHECKING:
@@ -102,7 +103,7 @@ class RAGModel:
         if not isinstance(model, EncoderDecoderModel):
             model.config.require_causal("answer a question")
         self.model, self.tokenizer = model, tokenizer
-        self.chat = is_tuned_to_chat(model) if chat is None else chat
+        self.chat = _chats(model, tokenizer) if chat is None else chat
 
     def generate(
         self,
@@ -137,7 +138,7 @@ class RAGModel:
         note = on_note or note_to_stderr
         if "sample_top_k" in sampling:
             sampling["top_k"] = sampling.pop("sample_top_k")
-        hits = _distinct(self.store.search(query, top_k, mode, filters))
+        hits = self.find(query, top_k, mode, filters)
         if not hits:
             if on_text:
                 on_text(NOT_FOUND)
@@ -160,6 +161,19 @@ class RAGModel:
             **sampling,
         )[0]
         return Answer.of(text, prompt.hits, prompt.text)
+
+    def find(
+        self,
+        query: str,
+        top_k: int = 3,
+        mode: str = "keyword",
+        filters: Mapping[str, str | Sequence[str]] | None = None,
+    ) -> list[Hit]:
+        """Return the passages that fit a question best, without those that say again what a better one says.
+
+        See `SimpleDocumentStore.search`.
+        """
+        return _distinct(self.store.search(query, top_k, mode, filters))
 
     def prompt(self, query: str, hits: Sequence[Hit], max_tokens: int) -> Prompt:
         """Build what the model reads: as many passages as fit its context beside the question and the answer.
@@ -215,13 +229,11 @@ class RAGModel:
         return [self.tokenizer.eos_id, *self.tokenizer.encode(wording)]
 
 
-def is_tuned_to_chat(model: LanguageModel) -> bool:
-    """Whether a model's history says that it was tuned on conversations."""
+def _chats(model: LanguageModel, tokenizer: Tokenizer) -> bool:
+    """Whether a model was taught conversations."""
     if isinstance(model, EncoderDecoderModel):
         return model.config.prompts == "chat"
-    if model.origin is None:
-        return False
-    return any(event.get("phase") == "sft" for event in ModelStore.open(model.origin).history())
+    return model.origin is not None and read_manners(model.origin, tokenizer).chats
 
 
 def _with_headings(hit: Hit) -> str:

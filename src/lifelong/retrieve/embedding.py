@@ -150,12 +150,14 @@ def _sentence_model(path: Path) -> Embedder:
         def states(rows: Sequence[str]) -> Any:
             import torch
 
+            from lifelong.model.encoder import mean_state
+
             found = tokenizer.encode_batch(list(rows))
             ids = torch.tensor([row.ids for row in found])
             mask = torch.tensor([row.attention_mask for row in found])
             with torch.inference_mode():
                 hidden = model(input_ids=ids, attention_mask=mask).last_hidden_state
-            return hidden[:, 0] if first else _mean(hidden, mask)
+            return hidden[:, 0] if first else mean_state(hidden, mask)
 
         return _in_batches(texts, dimension, states)
 
@@ -196,18 +198,13 @@ def _own_encoder(path: Path) -> Embedder:
         ids = torch.tensor([row + [tokenizer.pad_id] * (width - len(row)) for row in rows])
         mask = torch.tensor([[1] * len(row) + [0] * (width - len(row)) for row in rows])
         with torch.inference_mode():
-            return _mean(model(ids, mask), mask)
+            return model.embed(ids, mask)
 
     name = fingerprint_of(
         place, [n for n in ("config.json", "model.safetensors", "tokenizer.json") if (place / n).is_file()]
     )
     dimension = model.config.d_model
     return Embedder(str(path), dimension, name, lambda texts: _in_batches(texts, dimension, states))
-
-
-def _mean(hidden_BTC: Any, mask_BT: Any) -> Any:
-    mask_BT1 = mask_BT.unsqueeze(-1).to(hidden_BTC.dtype)
-    return (hidden_BTC * mask_BT1).sum(1) / mask_BT1.sum(1).clamp(min=1)
 
 
 def _in_batches(texts: Sequence[str], dimension: int, states: Callable[[Sequence[str]], Any]) -> NDArray[np.float32]:

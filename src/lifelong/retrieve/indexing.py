@@ -11,8 +11,9 @@ from pathlib import Path
 from typing import Any
 
 from lifelong.files import sha256_file
+from lifelong.retrieve.passages import Passage
 from lifelong.retrieve.splitting import DocumentProcessor
-from lifelong.retrieve.store import Passage, SimpleDocumentStore
+from lifelong.retrieve.store import SimpleDocumentStore
 from lifelong.text.document import BadInput, DataSource
 from lifelong.text.readers import SourceFile, list_files, read_file
 from lifelong.text.readers.opening import text_chunks

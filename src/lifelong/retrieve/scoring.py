@@ -9,8 +9,9 @@ from pathlib import PurePath
 
 from lifelong.errors import LifelongError
 from lifelong.retrieve.measures import covered, ndcg, recall, reciprocal_rank
+from lifelong.retrieve.passages import Hit
 from lifelong.retrieve.questions import Question
-from lifelong.retrieve.store import Hit, SimpleDocumentStore
+from lifelong.retrieve.store import SimpleDocumentStore
 
 _PER_SOURCE = 5  # chunks searched for each source that is ranked
 

@@ -8,18 +8,14 @@ import tempfile
 import weakref
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import nullcontext
-from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Self
+from typing import Any, Self
 
 from lifelong.errors import LifelongError, suggest
 from lifelong.files import claim_output, directory_kind, writer_lock
 from lifelong.retrieve.embedding import DIMENSION, Embedder, open_embedder
-from lifelong.retrieve.splitting import Chunk
+from lifelong.retrieve.passages import COLUMNS, Hit, Passage, read_passage, rows_of
 from lifelong.retrieve.table import KIND, VECTOR, WORDS, Table, condition, open_library, quoted, reading
-
-if TYPE_CHECKING:
-    import pyarrow as pa
 
 MODES = ("keyword", "vector", "hybrid")
 FILTERS = ("source", "name", "kind")
@@ -27,68 +23,6 @@ QUERY_LIMIT = 10_000  # characters: what is longer is a text, not a question
 _FUSED = 50  # hits of each kind that are fused
 _RANK_OFFSET = 60  # k of reciprocal rank fusion (Cormack, Clarke, Büttcher 2009)
 _BATCH = 4096  # rows
-_HEADING_BREAK = "\n"  # no title holds one
-
-
-@dataclass(frozen=True, slots=True)
-class Passage:
-    """A chunk with the place it came from, as it lies in a store.
-
-    Attributes:
-        text: the chunk.
-        source: the file, as it was named; empty where none was.
-        start: where it begins in the source's text, in characters.
-        end: where it ends.
-        line: the line of the file on which it begins, from 1; 0 where the text was taken out of another format.
-        last_line: the line on which it ends.
-        headings: titles of the headings above it.
-        name: the document, as in a listing of its folder.
-        kind: of the document: text, markdown, code, chat.
-    """
-
-    text: str
-    source: str = ""
-    start: int = 0
-    end: int = 0
-    line: int = 0
-    last_line: int = 0
-    headings: tuple[str, ...] = ()
-    name: str = ""
-    kind: str = "text"
-
-    @property
-    def place(self) -> str:
-        """``file:line-line``, or ``file[start:end]`` in characters of its text; how a source is cited."""
-        if self.line:
-            return f"{self.source}:{self.line}" + (f"-{self.last_line}" if self.last_line > self.line else "")
-        return f"{self.source}[{self.start}:{self.end}]" if self.source else f"[{self.start}:{self.end}]"
-
-
-@dataclass(frozen=True, slots=True)
-class Hit:
-    """A passage that was found, and how well it fits: BM25, cosine or reciprocal rank, by the mode of the search."""
-
-    passage: Passage
-    score: float
-
-    @property
-    def text(self) -> str:
-        """The passage's text."""
-        return self.passage.text
-
-    def row(self) -> dict[str, Any]:
-        """Return what ``--json`` prints."""
-        found = self.passage
-        return {
-            "score": self.score,
-            "source": found.source,
-            "start": found.start,
-            "end": found.end,
-            "line": found.line or None,
-            "last_line": found.last_line or None,
-            "headings": list(found.headings),
-            "text": found.text,
-        }
 
 
 class SimpleDocumentStore:
@@ -177,7 +111,7 @@ class SimpleDocumentStore:
         Raises:
             LifelongError: another process writes here, or something is no text.
         """
-        passages = [_passage(item, source or "") for item in documents]
+        passages = [Passage.of(item, source or "") for item in documents]
         if source:
             self.delete([source])
         self.append(passages)
@@ -192,10 +126,10 @@ class SimpleDocumentStore:
             batch.append(passage)
             count += 1
             if len(batch) == _BATCH:
-                self._table.append(_rows(batch, embedder))
+                self._table.append(rows_of(batch, embedder))
                 batch = []
         if batch:
-            self._table.append(_rows(batch, embedder))
+            self._table.append(rows_of(batch, embedder))
         return count
 
     def delete(self, sources: Sequence[str]) -> int:
@@ -238,7 +172,7 @@ class SimpleDocumentStore:
         with reading(self._table.folder):
             table = self._table.lance.to_arrow()
         kept = table.select([name for name in table.column_names if name != VECTOR])
-        return [_read(row) for row in kept.to_pylist()]
+        return [read_passage(row) for row in kept.to_pylist()]
 
     def _own_embedder(self) -> Embedder:
         """Return what made the vectors of this store.
@@ -314,15 +248,15 @@ class SimpleDocumentStore:
         found = self._table.lance.search(query, query_type="fts", fts_columns=WORDS).limit(limit)
         if where:
             found = found.where(where, prefilter=True)
-        rows = found.select([*_COLUMNS, "_score"]).to_list()
-        return [Hit(_read(row), float(row["_score"])) for row in rows]
+        rows = found.select([*COLUMNS, "_score"]).to_list()
+        return [Hit(read_passage(row), float(row["_score"])) for row in rows]
 
     def _by_vector(self, vector: Any, limit: int, where: str | None) -> list[Hit]:
         found = self._table.lance.search(vector, vector_column_name=VECTOR).distance_type("dot").limit(limit)
         if where:
             found = found.where(where, prefilter=True)
-        rows = found.select([*_COLUMNS, "_distance"]).to_list()
-        return [Hit(_read(row), 1 - float(row["_distance"])) for row in rows]  # lance: 1 - the product
+        rows = found.select([*COLUMNS, "_distance"]).to_list()
+        return [Hit(read_passage(row), 1 - float(row["_distance"])) for row in rows]  # lance: 1 - the product
 
     def save(self, path: str | Path | None = None) -> Path:
         """Make what was changed the state of the store, at once and durably; returns its folder.
@@ -346,9 +280,6 @@ class SimpleDocumentStore:
         return target
 
 
-_COLUMNS = ("source", "name", "kind", "start", "end", "line", "last_line", "skip", WORDS)
-
-
 def check_query(query: str) -> None:
     """Raise LifelongError where a query holds no word, or is too long to be one."""
     if len(query) > QUERY_LIMIT:
@@ -367,55 +298,3 @@ def _fuse(rankings: Sequence[Sequence[Hit]]) -> list[Hit]:
         for rank, hit in enumerate(ranking, start=1):
             scores[hit.passage] = scores.get(hit.passage, 0.0) + 1 / (_RANK_OFFSET + rank)
     return [Hit(passage, score) for passage, score in sorted(scores.items(), key=lambda item: -item[1])]
-
-
-def _passage(item: str | Mapping[str, Any] | Passage, source: str) -> Passage:
-    if isinstance(item, Passage):
-        return item
-    if isinstance(item, Chunk):
-        return Passage(str(item), source, item.start, item.end, headings=item.headings, name=source)
-    if isinstance(item, str):
-        return Passage(item, source, 0, len(item), name=source)
-    if isinstance(item, Mapping) and isinstance(item.get("text"), str):
-        named = str(item.get("source", source))
-        return Passage(item["text"], named, 0, len(item["text"]), name=named)
-    raise LifelongError(f"a document is a text, or a mapping with 'text', not {type(item).__name__}")
-
-
-def _schema(dimension: int | None) -> pa.Schema:
-    import pyarrow as pa
-
-    texts = [(name, pa.string()) for name in ("source", "name", "kind")]
-    numbers = [(name, pa.int64()) for name in ("start", "end", "line", "last_line", "skip")]
-    vector = [(VECTOR, pa.list_(pa.float32(), dimension))] if dimension else []
-    return pa.schema([*texts, *numbers, (WORDS, pa.string()), *vector])
-
-
-def _rows(passages: Sequence[Passage], embedder: Embedder | None) -> pa.Table:
-    """Return passages as rows; the headings stand before the text, so that they are found as well."""
-    import pyarrow as pa
-
-    above = [_HEADING_BREAK.join(item.headings) + "\n" if item.headings else "" for item in passages]
-    words = [head + item.text for head, item in zip(above, passages, strict=True)]
-    columns: dict[str, Any] = {
-        name: [getattr(item, name) for item in passages]
-        for name in ("source", "name", "kind", "start", "end", "line", "last_line")
-    }
-    columns |= {"skip": [len(head) for head in above], WORDS: words}
-    schema = _schema(embedder.dimension if embedder else None)
-    if embedder:
-        vectors = embedder.encode(words)
-        columns[VECTOR] = pa.FixedSizeListArray.from_arrays(pa.array(vectors.ravel()), embedder.dimension)
-    try:
-        return pa.table(columns, schema=schema)
-    except UnicodeEncodeError:
-        raise LifelongError("the text holds half of a surrogate pair, which is not Unicode text") from None
-
-
-def _read(row: Mapping[str, Any]) -> Passage:
-    skip, words = row["skip"], row[WORDS]
-    return Passage(
-        text=words[skip:],
-        headings=tuple(words[: skip - 1].split(_HEADING_BREAK)) if skip else (),
-        **{name: row[name] for name in ("source", "name", "kind", "start", "end", "line", "last_line")},
-    )

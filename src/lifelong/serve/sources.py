@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from lifelong.retrieve.answering import RAGModel
-from lifelong.retrieve.store import SimpleDocumentStore, check_query
+from lifelong.retrieve.store import check_query
 from lifelong.serve.errors import RequestError
 from lifelong.serve.views import Views
 
@@ -24,8 +24,7 @@ class Sources:
     """
 
     def __init__(self, place: Path, views: Views) -> None:
-        self._store = SimpleDocumentStore.load(place)
-        self._model = RAGModel(self._store, views.model, views.tokenizer)
+        self._model = RAGModel(place, views.model, views.tokenizer)
 
     def prompt(
         self, messages: Sequence[dict[str, str]], passages: int, room: int
@@ -42,7 +41,7 @@ class Sources:
         if last["role"] != "user":
             raise RequestError(400, "the last message is no question", param="messages")
         check_query(last["content"])
-        hits = self._store.search(last["content"], passages)
+        hits = self._model.find(last["content"], passages)
         if not hits:
             raise RequestError(400, "nothing in the store matches the question", code="not_found", param="messages")
         prompt = self._model.prompt(last["content"], hits, room)

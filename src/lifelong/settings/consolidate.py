@@ -10,11 +10,11 @@ from lifelong.settings.session import SessionSettings
 
 
 class ConsolidateSettings(SessionSettings):
-    """Settings of ``lifelong consolidate``; the text of which epochs are counted is the replay memory; 2 if none."""
+    """Settings of ``lifelong consolidate``; the text of which epochs are counted is the replay memory; 1.6 if none."""
 
-    exclusive_default: ClassVar[float | None] = 2.0
+    exclusive_default: ClassVar[float | None] = 1.6
 
-    epochs: float | None = Field(default=None, gt=0, description="Passes over the replay memory (default: 2).")
+    epochs: float | None = Field(default=None, gt=0, description="Passes over the replay memory (default: 1.6).")
     replay_share: float = Field(
         default=0.5, ge=0, lt=1, description="Share of the rows that are of the domains that the weights know already."
     )

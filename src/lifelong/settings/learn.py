@@ -32,7 +32,11 @@ class LearnSettings(SessionSettings):
     lora_rank: int = Field(default=8, gt=0, description="Rank of the adapter.")
     lora_alpha: float = Field(default=16.0, gt=0, description="Scale of the adapter is alpha / rank.")
     lora_dropout: float = Field(default=0.05, ge=0, lt=1, description="Dropout on the adapter's input.")
-    replay_buffer_size: int = Field(default=1000, ge=0, description="Documents kept in the replay memory; 0: none.")
+    replay_buffer_size: int = Field(
+        default=1000,
+        ge=0,
+        description="Room of the replay memory, in examples of 4 kB (shorter ones take less); 0: none.",
+    )
     replay_share: float | None = Field(
         default=None,
         ge=0,

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import bisect
+import itertools
 import json
+import math
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -10,19 +13,22 @@ from pathlib import Path
 from lifelong.errors import LifelongError
 from lifelong.files import write_text
 from lifelong.text.cleaning import content_hash
-from lifelong.text.cutting import cut
+from lifelong.text.cutting import PIECE, cut
 from lifelong.text.document import Document
 from lifelong.text.splitting import position
 
 SLICE_BYTES = 1_000_000
+_LEAST = PIECE // 16  # bytes that an example counts: its row holds more than the text
 
 
 class ReplayMemory:
-    """At most ``capacity`` examples, shared equally among the domains.
+    """Text of at most ``capacity`` examples of `PIECE` bytes, shared equally among the domains.
 
-    Which examples of a domain are kept is weighted reservoir sampling (Efraimidis & Spirakis 2006): each gets the key
-    u^(1/weight) with u a hash of seed and text, and the largest keys stay. The choice depends neither on the order in
-    which text arrives nor on how often the memory was filled up.
+    Shorter examples take less room, so that a domain of short ones, such as conversations, is remembered as well as one
+    of long texts. Which examples of a domain are kept is weighted reservoir sampling (Efraimidis & Spirakis 2006): each
+    gets the key u^(1/weight) with u a hash of seed and text, and those with the largest stay, up to the one that
+    reaches the domain's room (or passes it). The choice depends neither on the order in which text arrives nor on how
+    often the memory was filled up.
     """
 
     def __init__(self, capacity: int = 1000, seed: int = 0) -> None:
@@ -37,17 +43,31 @@ class ReplayMemory:
                 if (digest := content_hash(example)) not in known:
                     known.add(digest)
                     self.examples[domain].append(example)
-        self._shrink()
+        self.shrink()
 
-    def _shrink(self) -> None:
-        domains = [domain for domain, examples in self.examples.items() if examples]
-        # A domain with less than its share leaves the rest to the others.
-        room, left = self.capacity, len(domains)
-        for domain in sorted(domains, key=lambda name: len(self.examples[name])):
-            share = room // left
-            kept = sorted(self.examples[domain], key=self._key, reverse=True)[:share]
-            self.examples[domain] = kept
-            room, left = room - len(kept), left - 1
+    def shrink(self) -> None:
+        """Let go of what has no room."""
+        room = self._room()
+        for domain, held in self.examples.items():
+            examples = sorted(held, key=self._key, reverse=True)
+            ends = list(itertools.accumulate(map(_size, examples)))
+            self.examples[domain] = examples[: bisect.bisect_left(ends, room) + 1 if room else 0]
+
+    def _room(self) -> int:
+        """Return the bytes that each domain may fill: one with less leaves the rest to the others."""
+        sizes = sorted(sum(map(_size, examples)) for examples in self.examples.values() if examples)
+        free = self.capacity * PIECE
+        for number, size in enumerate(sizes):
+            share = free // (len(sizes) - number)
+            if size > share:
+                return share
+            free -= size
+        return max(free, *sizes, 0)
+
+    @property
+    def size(self) -> int:
+        """The capacity that what is held needs."""
+        return math.ceil(sum(map(_size, self.documents())) / PIECE)
 
     def _key(self, example: Document) -> float:
         return float(position(str(content_hash(example)), self.seed) ** (1.0 / example.weight))
@@ -84,6 +104,10 @@ class ReplayMemory:
         for example in read_slice(path) if path.is_file() else []:
             memory.examples[example.domain].append(example)
         return memory
+
+
+def _size(example: Document) -> int:
+    return max(example.bytes, _LEAST)
 
 
 def frozen(documents: Sequence[Document], *, seed: int = 0, max_bytes: int = SLICE_BYTES) -> list[Document]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -21,7 +22,7 @@ from lifelong.text.memory import ReplayMemory, write_slice
 from lifelong.tokens.base import Tokenizer
 from lifelong.train.start import Origin
 
-CAPACITY = 1000  # documents in a replay memory
+CAPACITY = 1000  # examples of 4 kB in a replay memory
 MEMORY, _SLICES = f"{HOME}/memory/examples.jsonl", f"{HOME}/domains"
 FISHER = f"{HOME}/fisher.safetensors"  # see `lifelong.learn.fisher`
 # Files that a model made elsewhere may have, and that would contradict those written here.
@@ -51,15 +52,15 @@ def stage_domain(
     Where ``domain`` is None there is no text to remember, and the memory goes on as it is.
     """
     memory = ReplayMemory(capacity, seed) if past is None else ReplayMemory.load(past / MEMORY, capacity, seed)
-    held = {name: list(examples) for name, examples in memory.examples.items()}
+    held = memory.documents()
+    memory.shrink()
+    _say_what_goes(held, memory)
     if domain is not None:
         memory.add(corpus.train, domain)
         learned = {content_hash(document) for document in corpus.train}
         if past is not None and (past / learned_path(domain)).is_file():
             learned |= set((past / learned_path(domain)).read_text(encoding="ascii").split())
         write_text(staged / learned_path(domain), "".join(f"{digest}\n" for digest in sorted(learned)))
-    if sum(map(len, held.values())) > capacity:
-        _say_what_goes(held, memory)
     memory.save(staged / MEMORY)
     left_out = {}
     for split in ("gate", "test"):
@@ -69,14 +70,15 @@ def stage_domain(
     return {"memory": memory.counts(), "left_out_of_slices": left_out}
 
 
-def _say_what_goes(held: dict[str, list[Document]], memory: ReplayMemory) -> None:
-    """Say how many examples a memory lets go that takes fewer than it held."""
+def _say_what_goes(held: list[Document], memory: ReplayMemory) -> None:
+    """Say how many examples a memory lets go that has less room than it had."""
     kept = {id(example) for example in memory.documents()}
-    gone = {domain: sum(id(example) not in kept for example in examples) for domain, examples in held.items()}
-    named = ", ".join(f"{count:,} of '{domain}'" for domain, count in gone.items() if count)
-    if named:
+    gone = Counter(example.domain for example in held if id(example) not in kept)
+    if gone:
+        named = ", ".join(f"{count:,} of '{domain}'" for domain, count in gone.items())
         progress.note(
-            f"note: the replay memory takes {memory.capacity:,} examples now, and lets go of some that it held: {named}"
+            f"note: the replay memory has room for {memory.capacity:,} examples of 4 kB now, "
+            f"and lets go of some that it held: {named}"
         )
 
 
