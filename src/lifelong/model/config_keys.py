@@ -64,6 +64,8 @@ def check_size(parameters: int, place: Path, where: str) -> None:
     """
     sizes = [(place / name).stat().st_size for name in (WEIGHTS, TORCH_WEIGHTS) if (place / name).is_file()]
     if sizes and parameters > max(sizes):
+        with open_weights(place):
+            pass  # a file that is refused for what it is, is told so first
         raise LifelongError(
             f"a model of {parameters:,} weights, and a file of weights of {max(sizes):,} bytes",
             where=where,
