@@ -150,13 +150,33 @@ def test_f14_scenario_2_a_trained_model_is_trained_further_and_the_session_is_re
 def test_f14_scenario_3_with_an_onnx_model_beside_it_the_trained_model_goes_on(
     data: Path, ours: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
+    pytest.importorskip("onnxruntime_genai", reason="onnxruntime-genai is not installed: pip install 'lifelong[onnx]'")
+    onnx = tmp_path / "onnx"
+    assert main(["export", str(ours), "--to", "onnx", "--out", str(onnx), "--strings", "50", "--tokens", "30"]) == 0
+    before = read_json(onnx / "export.json")["fingerprint"]
+    assert train(data, ours, "--onnx-output", str(onnx)) == 0
+    said = capsys.readouterr().err
+    assert f"Found an ONNX model at {onnx}: it is stale once the model is trained further, and updated then." in said
+    assert "continuing training from it" in said and f"The ONNX export in {onnx} is up to date." in said
+    assert start_of(ours)["kind"] == "further" and read_json(onnx / "export.json")["fingerprint"] != before
+
+
+@pytest.mark.parametrize("verb", ["train", "pipeline", "learn"])
+def test_f14_an_onnx_model_of_other_makers_is_refused_before_anything_is_trained(
+    verb: str, data: Path, ours: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     (tmp_path / "onnx").mkdir()
     (tmp_path / "onnx" / "model.onnx").write_bytes(b"an export")
-    assert train(data, ours, "--onnx-output", str(tmp_path / "onnx")) == 0
-    said = capsys.readouterr().err
-    assert f"Found an ONNX model at {tmp_path / 'onnx'}: export it again after training" in said
-    assert "continuing training from it" in said
-    assert start_of(ours)["kind"] == "further"
+    words = {
+        "train": ["train", "--data", str(data), "--out", str(ours)],
+        "pipeline": ["pipeline", "--data", str(data), "--out", str(ours)],
+        "learn": ["learn", str(ours), str(data), "--domain", "more"],
+    }
+    before = sha256_file(ours / "model.safetensors")
+    assert main([*words[verb], "--onnx-output", str(tmp_path / "onnx")]) == 2
+    assert "never overwritten" in capsys.readouterr().err
+    assert sha256_file(ours / "model.safetensors") == before
+    assert (tmp_path / "onnx" / "model.onnx").read_bytes() == b"an export"
 
 
 def test_f14_scenario_4_an_onnx_model_alone_cannot_be_trained_and_training_starts_fresh(

@@ -46,6 +46,8 @@ _VERBS: dict[Group, dict[str, tuple[str, str]]] = {
         "evaluate": ("evaluate:evaluate", "Measure a model on held-out text."),
         "generate": ("generate:generate", "Let a model continue a text."),
         "chat": ("chat:chat", "Talk with a model."),
+        "export": ("export:export", "Write a model for transformers, llama.cpp, Ollama or onnxruntime, and verify it."),
+        "verify": ("verify:verify", "Compare an export with the trained model."),
         "index": ("index:index", "Put texts into a store that can be searched; keeps up with folders."),
         "search": ("search:search", "Find passages in a store."),
         "ask": ("ask:ask", "Answer a question with passages of a store."),

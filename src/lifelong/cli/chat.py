@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from cyclopts import Parameter
 
-from lifelong.cli.common import Adapter, AsJson, Model, ask, configurable, emit, note_if_alone
-from lifelong.settings.generate import ChatSettings
+from lifelong.cli.common import Adapter, AsJson, ModelOrExport, ask, configurable, emit, note_if_alone
+from lifelong.cli.writers import open_writer
+from lifelong.settings.generate import COMPUTING, ChatSettings
 
 if TYPE_CHECKING:
     from lifelong.generate.chat import ChatSession
@@ -29,7 +30,7 @@ _HELP = """/system TEXT   new instructions, and a new conversation; without TEXT
 
 @configurable(ChatSettings)
 def chat(
-    model: Model,
+    model: ModelOrExport,
     *,
     system: Annotated[
         str | None, Parameter(help='Instructions that stand before the conversation; "" for none.')
@@ -43,8 +44,6 @@ def chat(
     """Talk with a model; one that was taught no conversations goes on with what is typed."""
     from lifelong.errors import LifelongError
     from lifelong.generate.chat import DEFAULT_SYSTEM, ChatSession
-    from lifelong.generate.manners import read_manners
-    from lifelong.model.directory import find_model, load_model
     from lifelong.model.seq2seq import EncoderDecoderModel
     from lifelong.progress import note
 
@@ -53,10 +52,8 @@ def chat(
     if system is not None and system_file is not None:
         raise LifelongError("give either --system or --system-file")
     instructions = _read(system_file) if system_file is not None else system
-    loaded, tokenizer = load_model(model, device=settings.device, adapter=adapter)
-    loaded.set_precision(settings.precision)
+    loaded, tokenizer, manners = open_writer(model, settings, adapter)
     note_if_alone(loaded, settings)
-    manners = read_manners(find_model(model), tokenizer)
     plain = not manners.chats and not isinstance(loaded, EncoderDecoderModel)
     if plain:
         note(f"note: this model was not taught to talk ({manners.why}): it goes on with what you type")
@@ -138,7 +135,7 @@ def _obey(session: ChatSession, settings: ChatSettings, command: str, rest: str)
         sampling = settings.sampling()
         session.seed = sampling.pop("seed", None)
         session.sampling.update(sampling)
-        shown = {**settings.model_dump(exclude={"device", "precision"}), "max_tokens": session.sampling["max_tokens"]}
+        shown = {**settings.model_dump(exclude=set(COMPUTING)), "max_tokens": session.sampling["max_tokens"]}
         said = "  ".join(f"{name}={value}" for name, value in shown.items())
     else:
         raise LifelongError(f"unknown command {command}", fix="/help lists them.")
@@ -153,7 +150,7 @@ def _pairs(text: str) -> dict[str, Any]:
     pairs = {}
     for part in text.split():
         name, equals, value = part.partition("=")
-        if not equals or name in ("device", "precision"):
+        if not equals or name in COMPUTING:
             raise LifelongError(f"'{part}' is not NAME=VALUE", fix="For example: /params temperature=0.5 top_k=20")
         pairs[name.replace("-", "_")] = [value] if name == "stop" else value
     return pairs

@@ -18,6 +18,7 @@ from lifelong.settings.keys import leaves
 from lifelong.settings.load import load_settings
 
 if TYPE_CHECKING:
+    from lifelong.generate.elsewhere import Elsewhere
     from lifelong.model.base import LanguageModel
 
 AsJson = Annotated[
@@ -34,6 +35,7 @@ DryRun = Annotated[
     Parameter(name="--dry-run", negative=(), show_default=False, help="Say what would be done, and change nothing."),
 ]
 Model = Annotated[Path, Parameter(help="A model directory, a run, or a checkpoint.")]
+ModelOrExport = Annotated[Path, Parameter(help="A model directory, a run, a checkpoint; or an ONNX or GGUF export.")]
 Adapter = Annotated[
     str,
     Parameter(help="Answer with this adapter alone, or with `base`; `routed`: all together, by what the text is like."),
@@ -137,7 +139,7 @@ def emit(value: Any, *, as_json: bool, show: Callable[[], None] | None = None) -
         print_facts(value)
 
 
-def note_if_alone(model: LanguageModel, settings: Settings) -> None:
+def note_if_alone(model: LanguageModel | Elsewhere, settings: Settings) -> None:
     """Say so where options were given that are for several experts, and the model answers alone."""
     given = [name for name in ("fixed_share", "top_experts") if getattr(settings, name, None)]
     if given and model.experts is None:

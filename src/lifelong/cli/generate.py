@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from cyclopts import Parameter
 
-from lifelong.cli.common import Adapter, AsJson, Model, ask, configurable, emit, note_if_alone
+from lifelong.cli.common import Adapter, AsJson, ModelOrExport, ask, configurable, emit, note_if_alone
+from lifelong.cli.writers import open_writer
 from lifelong.settings.generate import GenerateSettings
 
 if TYPE_CHECKING:
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
 
 @configurable(GenerateSettings)
 def generate(
-    model: Model,
+    model: ModelOrExport,
     *,
     prompt: Annotated[
         list[str] | None, Parameter(negative=(), help="The beginning of the text; may be given several times.")
@@ -39,13 +40,11 @@ def generate(
     from lifelong.generate.engine import note_to_stderr, write
     from lifelong.generate.prompts import read_prompts
     from lifelong.generate.sampling import Sampling
-    from lifelong.model.directory import load_model
 
     if [prompt is None, prompt_file is None, not interactive].count(False) != 1 or (interactive and as_json):
         raise LifelongError("give either --prompt TEXT, --prompt-file FILE or --interactive (without --json)")
     prompts = prompt or ([] if prompt_file is None else read_prompts(prompt_file, note_to_stderr))
-    loaded, tokenizer = load_model(model, device=settings.device, adapter=adapter)
-    loaded.set_precision(settings.precision)
+    loaded, tokenizer, _ = open_writer(model, settings, adapter)
     note_if_alone(loaded, settings)
     more = settings.sampling()
     sampling = Sampling(**{name: more.pop(name) for name in list(more) if name in Sampling.__dataclass_fields__})

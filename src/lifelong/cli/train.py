@@ -46,7 +46,10 @@ def train(
     ] = False,
     onnx_output: Annotated[
         Path | None,
-        Parameter(help="Where the model's ONNX export lies, to be told when it is stale (default: OUT/onnx)."),
+        Parameter(
+            name=["--onnx-output", "--onnx-out"],
+            help="Write the model's ONNX export there after training (default: OUT/onnx, where there is one).",
+        ),
     ] = None,
     eval_only: Annotated[
         bool,
@@ -82,9 +85,13 @@ def train(
         raise LifelongError(
             "going on with an interrupted run is a verb of its own", where="--resume", fix=f"lifelong resume {resume}"
         )
+    from lifelong.export.writing import check_onnx_output, update_onnx
     from lifelong.train.run import train as run
 
+    check_onnx_output(onnx_output)
     result = run(
         data or [], out, settings, tokenizer=tokenizer, base=base, fresh=fresh, onnx=onnx_output, dry_run=dry_run
     )
+    if not dry_run:
+        update_onnx(out, onnx_output)
     show_run(result, as_json=as_json, dry_run=dry_run)

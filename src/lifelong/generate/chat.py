@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from lifelong.errors import LifelongError
 from lifelong.files import read_json, write_text
+from lifelong.generate.elsewhere import Elsewhere
 from lifelong.generate.engine import generate, note_to_stderr
 from lifelong.model.seq2seq import EncoderDecoderModel
 
@@ -35,7 +36,7 @@ class ChatSession:
 
     def __init__(
         self,
-        model: LanguageModel,
+        model: LanguageModel | Elsewhere,
         tokenizer: Tokenizer,
         system: str | None = None,
         *,

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Collection, Iterator, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from lifelong.errors import LifelongError
+from lifelong.generate.elsewhere import Elsewhere
 from lifelong.generate.sampling import Sampling
-from lifelong.generate.slots import Finish, Slots
+from lifelong.generate.slots import Engine, Finish, Slots
 from lifelong.generate.stream import TextStream
 from lifelong.model.seq2seq import EncoderDecoderModel
 
@@ -47,7 +49,7 @@ class Written:
 
 
 def generate(
-    model: LanguageModel,
+    model: LanguageModel | Elsewhere,
     tokenizer: Tokenizer,
     prompt: str | list[int],
     *,
@@ -119,7 +121,7 @@ def generate(
 
 
 def write(
-    model: LanguageModel,
+    model: LanguageModel | Elsewhere,
     tokenizer: Tokenizer,
     prompts: Sequence[str | Sequence[int]],
     sampling: Sampling | None = None,
@@ -148,7 +150,7 @@ def write(
     A prompt longer than the context less ``max_tokens`` is cut at the front, and ``on_note`` says so.
 
     Args:
-        model: the model; its training mode is restored afterwards.
+        model: the model; its training mode is restored afterwards. One that is computed elsewhere writes text by text.
         tokenizer: the one it was trained with.
         prompts: texts, or token ids.
         sampling: how tokens are chosen; as `Sampling` has it by default.
@@ -184,7 +186,13 @@ def write(
     rows, length = max(1, min(total, ROWS)), max(map(len, ids), default=0) + max_tokens
     chosen = sampling or Sampling()
 
-    def join(slots: Slots, waiting: Iterator[tuple[int, int]]) -> None:
+    def opened() -> AbstractContextManager[Engine]:
+        if isinstance(model, Elsewhere):
+            return model.open()
+        shares = {"fixed_share": fixed_share, "top_experts": top_experts}
+        return Slots(model, rows, length, vocab_size=tokenizer.vocab_size, **shares)  # type: ignore[arg-type]
+
+    def join(slots: Engine, waiting: Iterator[tuple[int, int]]) -> None:
         for number, sample in waiting:
             handle = slots.join(
                 ids[number],
@@ -201,9 +209,7 @@ def write(
 
     more = max_tokens > 0 and total > 0
     while more:
-        with Slots(
-            model, rows, length, vocab_size=tokenizer.vocab_size, fixed_share=fixed_share, top_experts=top_experts
-        ) as slots:
+        with opened() as slots:
             join(slots, jobs)
             more = bool(streams)
             while streams:
@@ -230,7 +236,7 @@ def write(
 
 
 def _read(
-    model: LanguageModel,
+    model: LanguageModel | Elsewhere,
     tokenizer: Tokenizer,
     prompt: str | Sequence[int],
     max_tokens: int,

@@ -10,9 +10,10 @@ import torch
 
 from lifelong.device import pick_device
 from lifelong.errors import LifelongError
-from lifelong.files import read_json, sha256_bytes, write_json
+from lifelong.files import sha256_bytes, write_json
 from lifelong.model.adapters import load_adapter, read_adapter_config
 from lifelong.model.base import LanguageModel
+from lifelong.model.config_keys import check_size, read_raw, unknown_keys
 from lifelong.model.encoder import build_model
 from lifelong.model.experts import BASE, ROUTED, load_experts
 from lifelong.model.foreign import ForeignConfig, describe
@@ -130,7 +131,8 @@ def read_config(path: Path) -> ModelConfig | ForeignConfig:
     Raises:
         LifelongError: there is no class that computes it.
     """
-    raw, where = read_json(path / CONFIG), str(path / CONFIG)
+    where = str(path / CONFIG)
+    raw, _ = read_raw(path / CONFIG)
     if raw.get("model_type") == MODEL_TYPE:
         return EncoderDecoderModel(raw, new_network(raw, where=where)).config
     return from_huggingface(raw, where=where) if is_ours(raw) else describe(new_foreign(raw, where=where), raw)
@@ -142,14 +144,16 @@ def read_model(path: Path) -> tuple[LanguageModel, list[str]]:
     Raises:
         LifelongError: a file is missing or damaged, or there is no class that computes the model.
     """
-    raw, where = read_json(path / CONFIG), str(path / CONFIG)
-    if raw.get("model_type") == MODEL_TYPE:
-        return load_encoder_decoder(path, raw)
+    where = str(path / CONFIG)
+    raw, notes = read_raw(path / CONFIG)
     if not is_ours(raw):
-        return load_foreign(path, raw)
-    model = build_model(from_huggingface(raw, where=where))
-    load_weights(model, path)
-    return model, []
+        model, more = (load_encoder_decoder if raw.get("model_type") == MODEL_TYPE else load_foreign)(path, raw)
+        return model, notes + more
+    config = from_huggingface(raw, where=where)
+    check_size(config.parameters, path, where)
+    own = build_model(config)
+    load_weights(own, path)
+    return own, notes + unknown_keys(raw)
 
 
 def load_weights(model: LanguageModel, path: Path) -> None:
@@ -183,6 +187,18 @@ def adapter_path(root: Path, name: str) -> Path:
     return root / HOME / "adapters" / name
 
 
+def check_adapter(root: Path, name: str) -> None:
+    """Raise LifelongError where an adapter was made for other weights than those of the model directory it lies in."""
+    path = adapter_path(root, name)
+    made_for = read_adapter_config(path).base_fingerprint
+    if made_for not in ("", ModelStore.open(root).state().get("base_fingerprint", made_for)):
+        raise LifelongError(
+            f"adapter '{name}' was made for other weights than these",
+            where=str(path),
+            fix="Put back the weights it was made for (lifelong rollback), or load without it (--adapter base).",
+        )
+
+
 def load_model(
     path: Path | str, *, device: str | torch.device | None = None, adapter: str | None = ROUTED
 ) -> tuple[LanguageModel, Tokenizer]:
@@ -209,13 +225,7 @@ def load_model(
     names = store.adapters()
     chosen = names if adapter == ROUTED else [adapter] if adapter in names else []
     for name in chosen:
-        made_for = read_adapter_config(adapter_path(place, name)).base_fingerprint
-        if made_for not in ("", store.state().get("base_fingerprint", made_for)):
-            raise LifelongError(
-                f"adapter '{name}' was made for other weights than these",
-                where=str(adapter_path(place, name)),
-                fix="Put back the weights it was made for (lifelong rollback), or load without it (--adapter base).",
-            )
+        check_adapter(place, name)
     if adapter == ROUTED:
         load_experts(model, {name: adapter_path(place, name) for name in names})
     elif adapter not in (None, BASE):

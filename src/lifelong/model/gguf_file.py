@@ -11,6 +11,7 @@ from safetensors.torch import save_file
 
 from lifelong.errors import LifelongError
 from lifelong.files import write_bytes, write_json
+from lifelong.model.gguf_header import check_header
 from lifelong.model.weights import WEIGHTS
 from lifelong.tokens.gguf_words import gguf_tokenizer
 
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 # Names of a GGUF file (the `gguf` package's constants.py), and what they are called in a stock checkpoint.
-_LLAMA = {
+LLAMA_NAMES = {
     "token_embd": "model.embed_tokens",
     "output_norm": "model.norm",
     "output": "lm_head",
@@ -34,7 +35,7 @@ _LLAMA = {
     "ffn_up": "mlp.up_proj",
     "ffn_down": "mlp.down_proj",
 }
-_GPT2 = {
+GPT2_NAMES = {
     "token_embd": "transformer.wte",
     "position_embd": "transformer.wpe",
     "output_norm": "transformer.ln_f",
@@ -63,6 +64,18 @@ def gguf_to_directory(path: Path, out: Path) -> list[str]:
     Raises:
         LifelongError: the file is no GGUF file or damaged, of another family, or says something that is not read here.
     """
+    try:
+        return _to_directory(path, out)
+    except LifelongError:
+        raise
+    except Exception as error:  # what a file says may contradict itself in more ways than can be asked for
+        reason = str(error) or type(error).__name__
+        raise LifelongError(
+            f"the file contradicts itself: {reason[:300]}", where=str(path), fix="Get the file again."
+        ) from None
+
+
+def _to_directory(path: Path, out: Path) -> list[str]:
     fields, tensors = _read(path)
     kind = fields.get("general.architecture")
     if kind not in _CLASSES:
@@ -81,6 +94,14 @@ def gguf_to_directory(path: Path, out: Path) -> list[str]:
             value = value.T.contiguous()  # GPT-2's layers keep (inputs, outputs)
         state[name] = value
     config = _config(fields, kind, state, path)
+    blocks = {int(block[1]) for tensor in tensors if (block := _BLOCK.fullmatch(tensor.name))}
+    layers = config["n_layer" if kind == "gpt2" else "num_hidden_layers"]
+    if blocks != set(range(layers)):
+        raise LifelongError(
+            f"the file says {layers} layers, and has the weights of {len(blocks)}",
+            where=str(path),
+            fix="Get the file again.",
+        )
     if kind == "llama":
         for name in state:
             heads = {"q_proj": "num_attention_heads", "k_proj": "num_key_value_heads"}.get(name.split(".")[-2])
@@ -100,12 +121,13 @@ def gguf_to_directory(path: Path, out: Path) -> list[str]:
 
 
 def _embedding(kind: str) -> str:
-    return f"{(_GPT2 if kind == 'gpt2' else _LLAMA)['token_embd']}.weight"
+    return f"{(GPT2_NAMES if kind == 'gpt2' else LLAMA_NAMES)['token_embd']}.weight"
 
 
 def _read(path: Path) -> tuple[dict[str, Any], list[Any]]:
     import gguf
 
+    check_header(path)
     try:
         reader = gguf.GGUFReader(path)
         return {name: field.contents() for name, field in reader.fields.items()}, list(reader.tensors)
@@ -117,7 +139,7 @@ def _read(path: Path) -> tuple[dict[str, Any], list[Any]]:
 
 
 def _name(name: str, kind: str, path: Path) -> str:
-    names, blocks = (_GPT2, "transformer.h") if kind == "gpt2" else (_LLAMA, "model.layers")
+    names, blocks = (GPT2_NAMES, "transformer.h") if kind == "gpt2" else (LLAMA_NAMES, "model.layers")
     if (block := _BLOCK.fullmatch(name)) and block[2] in names:
         return f"{blocks}.{block[1]}.{names[block[2]]}.{block[3]}"
     stem, _, end = name.rpartition(".")

@@ -10,6 +10,7 @@ from typing import Any
 import torch
 
 from lifelong.errors import LifelongError
+from lifelong.model.config_keys import check_size
 from lifelong.model.foreign import ForeignModel
 from lifelong.model.weights import open_weights
 
@@ -63,6 +64,7 @@ def load_network(place: Path, empty: Any) -> tuple[Any, list[str]]:
     Raises:
         LifelongError: weights are missing, damaged or of another shape.
     """
+    check_size(sum(parameter.numel() for parameter in empty.parameters()), place, str(place / "config.json"))
     with open_weights(place) as file, quiet():
         state = {name: file.tensor(name).float() for name in sorted(file.names)}
         try:

@@ -12,6 +12,8 @@ from typing import Any
 from lifelong import progress
 from lifelong.errors import LifelongError
 from lifelong.evaluate.bits import score
+from lifelong.export.runtimes import RECORD
+from lifelong.export.writing import update_onnx
 from lifelong.files import read_json, sha256_bytes, write_json
 from lifelong.learn.held import read_slices
 from lifelong.model.directory import CONFIG, GENERATION, load_model, model_card
@@ -82,7 +84,7 @@ class EvaluateStage:
 class ExportStage:
     """See that the model directory loads as a stock Hugging Face one, and write its card.
 
-    The directory is that export already. An ONNX export would be one more file of this stage.
+    The directory is that export already; an ONNX one is written where it was asked for.
     """
 
     out: Path
@@ -101,6 +103,7 @@ class ExportStage:
         """Return what is wrong with the export on disk."""
         lacking = [name for name in (*_FILES, _CARD) if not (self.out / name).is_file()]
         lacking += [] if (self.home / EXPORT).is_file() else [EXPORT]
+        lacking += [str(self.onnx / RECORD)] if self.onnx and not (self.onnx / RECORD).is_file() else []
         return f"{lacking[0]} is missing" if lacking else None
 
     def begin(self) -> dict[str, Any]:
@@ -123,10 +126,11 @@ class ExportStage:
             generation = store.commit(staged, {"event": "export", "to": "huggingface"})
         files = {name: facts for name, facts in store.files().items() if "/" not in name}
         result = {"format": "huggingface", "checked_with": checked["with"], "generation": generation}
-        write_json(self.home / EXPORT, {**result, "files": files})
         progress.note(f"  {self.out} is a Hugging Face directory: {checked['with']}")
         if self.onnx is not None:
-            progress.note(f"note: export to ONNX is not built yet: nothing is written to {self.onnx}")
+            update_onnx(self.out, self.onnx)
+            result["onnx"] = str(self.onnx)
+        write_json(self.home / EXPORT, {**result, "files": files})
         return result
 
     def _figures(self) -> dict[str, float]:

@@ -10,6 +10,7 @@ from typing import Any
 
 from lifelong import progress
 from lifelong.errors import Interrupted, LifelongError, suggest
+from lifelong.export.writing import check_onnx_output
 from lifelong.files import writer_lock
 from lifelong.model.directory import is_model_directory
 from lifelong.pipeline.notes import RUNNING, Notes, reason_to_run
@@ -51,6 +52,7 @@ def run(
     """
     skip, redo = _known("--skip", skip), _known("--redo", redo)
     home = out / PIPELINE
+    check_onnx_output(Path(settings.onnx_output) if settings.onnx_output else None)
     found = detect(out, base=base_of(settings))
     notes = Notes(home)
     layout = lay_out(out, home, settings, notes, skip)

@@ -8,6 +8,10 @@ from pydantic import Field
 
 from lifelong.settings.keys import NamedSettings
 
+Engine = Literal["auto", "torch", "onnx", "gguf"]
+# What computes, not how tokens are chosen: it stays as it is while a model writes.
+COMPUTING = frozenset({"device", "engine", "precision"})
+
 
 class DrawingSettings(NamedSettings):
     """How the next token is chosen, and where."""
@@ -49,6 +53,11 @@ class SamplingSettings(DrawingSettings):
         description="After the prompt, go on with this many adapters only, those it fits best (the base is one of "
         "them): faster, and no longer what evaluate measures (default: all).",
     )
+    engine: Engine = Field(
+        default="auto",
+        description="What computes: torch; onnx or gguf: onnxruntime or llama.cpp, of such an export. auto: by "
+        "what MODEL is.",
+    )
 
 
 class GenerateSettings(SamplingSettings):
@@ -59,7 +68,7 @@ class GenerateSettings(SamplingSettings):
 
     def sampling(self) -> dict[str, Any]:
         """Return the arguments of `lifelong.generate.engine.generate`."""
-        return self.model_dump(exclude={"device", "precision"})
+        return self.model_dump(exclude=set(COMPUTING))
 
 
 class ChatSettings(SamplingSettings):
@@ -71,4 +80,4 @@ class ChatSettings(SamplingSettings):
 
     def sampling(self) -> dict[str, Any]:
         """Return the sampling arguments of `lifelong.generate.chat.ChatSession`."""
-        return self.model_dump(exclude={"device", "precision"}, exclude_none=True)
+        return self.model_dump(exclude=set(COMPUTING), exclude_none=True)

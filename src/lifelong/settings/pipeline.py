@@ -60,7 +60,7 @@ class PipelineSettings(NamedSettings):
     tokenizer: str | None = Field(default=None, description="A tokenizer that is there already.")
     cache_dir: str | None = Field(default=None, description="Token caches that are there already.")
     base: str | None = Field(default=None, description="A model to start from, instead of a new one.")
-    onnx_output: str | None = Field(default=None, description="Where the model's ONNX export lies or is to lie.")
+    onnx_output: str | None = Field(default=None, description="Where to write the model's ONNX export.")
     pretrain_config_path: str | None = Field(default=None, description="A file of settings of pretraining.")
     sft_config_path: str | None = Field(default=None, description="A file of settings of chat tuning.")
     pretrain: Overrides = Field(

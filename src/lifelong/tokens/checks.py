@@ -150,15 +150,10 @@ def _template(path: Path) -> tuple[str | None, str]:
 
 
 def _render(template: str) -> str:
-    from jinja2.sandbox import ImmutableSandboxedEnvironment
+    from lifelong.tokens.templates import render
 
-    def refuse(message: str) -> None:
-        raise ValueError(message)
-
-    environment = ImmutableSandboxedEnvironment(trim_blocks=True, lstrip_blocks=True)
-    environment.globals["raise_exception"] = refuse
     messages = [{"role": role, "content": "text"} for role in ROLES]
-    return environment.from_string(template).render(messages=messages, add_generation_prompt=False)
+    return render(template, messages=messages, add_generation_prompt=False)
 
 
 def longest_row(path: str | Path) -> int | None:

@@ -101,6 +101,11 @@ class SentencePieceTokenizer(Tokenizer):
         self.adopt(to_json(read_spm(self._spm, MODEL), (), imported=False, where=MODEL), "the trained tokenizer")
         return self
 
+    @property
+    def spm(self) -> bytes:
+        """The bytes of ``spm.model``."""
+        return self._spm
+
     def _explain(self, message: str) -> LifelongError:
         if match := re.search(r"value <= (\d+)", message):
             return VocabularyTooLarge(self._wanted, int(match[1]))

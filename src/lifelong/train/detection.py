@@ -15,6 +15,7 @@ from lifelong.model.weights import TORCH_WEIGHTS, WEIGHTS
 from lifelong.train.folder import RUNS, RunFolder
 
 ONNX = "onnx"
+EXPORT_RECORD = "export.json"  # what an export of ours says of itself
 PIPELINE = "pipeline"  # where a pipeline keeps its tokenizer, its caches and its notes
 # What a run itself makes; an export beside the model stays where it is.
 _OURS = (RUNS, HOME, ONNX, PIPELINE)
@@ -74,7 +75,9 @@ def detect(out: Path, *, base: Path | None = None, fresh: bool = False, onnx: Pa
     if lacking is not None:
         says.append(f"Incomplete model in {out}: {lacking}. It is moved aside, and training starts fresh.")
     if export is not None and exists:
-        says.append(f"Found an ONNX model at {export}: export it again after training, it stays as it is until then.")
+        ours = (export / EXPORT_RECORD).is_file()
+        then = "updated then" if ours else "left as it is: lifelong did not export it"
+        says.append(f"Found an ONNX model at {export}: it is stale once the model is trained further, and {then}.")
     elif export is not None:
         says.append(
             f"warning: found an ONNX model at {export}, but its source model is not in {out}. "
