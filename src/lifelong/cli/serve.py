@@ -29,12 +29,12 @@ def serve(
     from lifelong.serve.board import Board
     from lifelong.serve.sources import Sources
 
-    place, views = _open(model, settings)
+    place, views = open_views(model, settings)
     sources = Sources(store, views) if store is not None else None
     answer(serving(views, settings, Board(place), sources), settings)
 
 
-def _open(path: Path, settings: ServeSettings) -> tuple[Path, AnyViews]:
+def open_views(path: Path, settings: ServeSettings) -> tuple[Path, AnyViews]:
     """Load a model, or an export in its own program; returns its directory, too."""
     if runs_elsewhere(path, settings):
         from lifelong.serve.exported import Exported

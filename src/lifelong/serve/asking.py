@@ -143,7 +143,7 @@ class Asking:
         if logprobs is not None and isinstance(self._views, Exported):
             raise RequestError(
                 400,
-                f"an {self._views.engine} export tells no log-probabilities; the model directory that it was made of "
+                f"an export ({self._views.engine}) tells no log-probabilities; the model directory that it was made of "
                 "does, where that is served",
                 param="logprobs",
             )
