@@ -30,6 +30,7 @@ from lifelong.tokens.tokenizer import BPETokenizer
 
 PACKAGES = {"gguf": "xllamacpp", "onnx": "onnxruntime_genai"}
 QUESTION: list[Any] = [{"role": "user", "content": "What is a list?"}]
+QUICK = ["--strings", 50, "--tokens", 40]
 SHORT: dict[str, Any] = {"prompt": "The import", "max_tokens": 10, "temperature": 0}
 
 
@@ -59,21 +60,7 @@ def export(taught: Path, target: str, *flags: str) -> Path:
     pytest.importorskip(PACKAGES[target], reason=f"not installed: pip install 'lifelong[{target}]'")
     out = taught.parent / "-".join((target, *flags)).replace("--", "")
     if not out.exists():
-        done(
-            "export",
-            taught,
-            "--to",
-            target,
-            "--out",
-            out,
-            "--precision",
-            "fp32",
-            *flags,
-            "--strings",
-            50,
-            "--tokens",
-            40,
-        )
+        done("export", taught, "--to", target, "--out", out, "--precision", "fp32", *flags, *QUICK)
     return out
 
 
@@ -185,8 +172,13 @@ def test_an_export_answers_with_passages(
 
 
 def test_what_cannot_be_served_so_is_refused(
-    exported: Path, taught: Path, capsys: pytest.CaptureFixture[str], tmp_path: Path
+    exported: Path,
+    taught: Path,
+    capsys: pytest.CaptureFixture[str],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    monkeypatch.delenv("LIFELONG_API_KEY", raising=False)
     target, other = ("onnx", "gguf") if is_onnx(exported) else ("gguf", "onnx")
     assert f"--engine {other} does not run" in refused(capsys, "serve", exported, "--engine", other)
     assert f"--to {target}" in refused(capsys, "serve", taught, "--engine", target)
@@ -196,6 +188,6 @@ def test_what_cannot_be_served_so_is_refused(
     said = refused(capsys, "serve", exported, "--engine", target, "--host", "0.0.0.0", "--queue", 7)
     assert "writes one text at a time" in said and "up to 7 more wait" in said and "--api-key" in said
     shutil.copytree(exported, tmp_path / "cut")
-    [file] = (tmp_path / "cut").glob(f"*.{target}")
-    file.write_bytes(file.read_bytes()[:3000])
+    for file in (tmp_path / "cut").glob(f"*.{target}"):
+        file.write_bytes(file.read_bytes()[:3000])
     assert "does not load the file" in refused(capsys, "serve", tmp_path / "cut")
