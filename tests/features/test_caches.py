@@ -303,6 +303,8 @@ def test_f42_conversations_from_a_cache_train_the_assistants_turns(place: Path, 
     assert train(place, tmp_path / "m", *options) == 0
     facts = json.loads(next((tmp_path / "m/runs").glob("*/run.json")).read_text())
     assert facts["after"]["bits_per_byte"] < facts["before"]["bits_per_byte"]
+    [run] = (tmp_path / "m/runs").iterdir()
+    assert all((run / kept / "model.safetensors").is_file() for kept in ("latest", "best"))
 
 
 def test_a_run_from_caches_resumes_bit_for_bit(place: Path, caches: Path, tmp_path: Path, interrupted_at: Any) -> None:

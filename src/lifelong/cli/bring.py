@@ -19,4 +19,6 @@ def bring(
     """Make a model directory of a model made elsewhere; what is added or changed is said."""
     from lifelong.train.importing import import_model
 
-    emit(import_model(path, out).to_dict(), as_json=as_json)
+    found = import_model(path, out).to_dict()
+    notes = found.pop("notes")  # said on the way
+    emit({**found, "notes": notes} if as_json else found, as_json=as_json)
