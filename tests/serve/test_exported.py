@@ -184,6 +184,7 @@ def test_what_cannot_be_served_so_is_refused(
     assert f"--to {target}" in refused(capsys, "serve", taught, "--engine", target)
     assert "no such" in refused(capsys, "serve", tmp_path / "nowhere", "--engine", target)
     assert "precision that it was made in" in refused(capsys, "serve", exported, "--precision", "bf16")
+    assert "where its own program does" in refused(capsys, "serve", exported, "--device", "cuda")
     assert "reads 256 tokens, not 300" in refused(capsys, "serve", exported, "--context", 300)
     said = refused(capsys, "serve", exported, "--engine", target, "--host", "0.0.0.0", "--queue", 7)
     assert "writes one text at a time" in said and "up to 7 more wait" in said and "--api-key" in said

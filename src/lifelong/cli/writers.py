@@ -21,7 +21,7 @@ def runs_elsewhere(path: Path, settings: DrawingSettings) -> bool:
     """Return whether what lies at ``path`` is an export that a program of its own runs.
 
     Raises:
-        LifelongError: the engine asked for runs something else, or an export is asked for another precision.
+        LifelongError: the engine asked for runs something else, or an export is asked for another precision or device.
     """
     if settings.engine not in ("onnx", "gguf") and not (path / _RECORD).is_file():
         return False
@@ -29,6 +29,8 @@ def runs_elsewhere(path: Path, settings: DrawingSettings) -> bool:
 
     if engine_of(path, settings.engine) == "torch":
         return False
+    if settings.device not in ("auto", "cpu"):
+        raise LifelongError("an export computes where its own program does", where="device", fix="Leave --device out.")
     if settings.precision != "fp32":
         raise LifelongError(
             "an export computes in the precision that it was made in",

@@ -49,14 +49,14 @@ def engine_of(path: Path, wanted: str) -> str:
     if wanted in ("auto", fits):
         return fits
     if fits == "torch":
-        find_model(path)
+        find_model(path)  # where there is none, that is what is wrong
         raise LifelongError(
             f"--engine {wanted} runs an export, and this is a model directory",
             where=str(path),
             fix=f"lifelong export {path} --to {wanted} --out DIR, then name DIR.",
         )
     raise LifelongError(
-        f"this is an {target} export, which --engine {wanted} does not run",
+        f"this is an export to {target}, which --engine {wanted} does not run",
         where=str(path),
         fix="Leave --engine out, or name the model directory that it was made of.",
     )
