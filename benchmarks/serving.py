@@ -43,7 +43,7 @@ PROMPT = "The import statement finds a module, loads it if need be, and binds na
 def new_model(place: Path, preset: str) -> None:
     """Write a model directory of a preset's shape with random weights."""
     config = load_preset(preset).config()
-    tokenizer = BPETokenizer(config.vocab_size).train([text for _, text in sorted(topics.topics.items())])
+    tokenizer = BPETokenizer(min(config.vocab_size, 4096)).train([text for _, text in sorted(topics.topics.items())])
     torch.manual_seed(0)
     shape = config.model_copy(update={"vocab_size": tokenizer.vocab_size})
     write_model_files(Transformer(shape), tokenizer, place)

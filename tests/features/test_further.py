@@ -147,6 +147,41 @@ def test_f14_scenario_2_a_trained_model_is_trained_further_and_the_session_is_re
     assert ModelStore.open(ours).damage() == []
 
 
+def test_a_training_is_undone_to_the_byte_by_going_to_a_state_and_comes_back(
+    data: Path, ours: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def content() -> dict[str, str]:
+        apart = (ours / "lifelong/HEAD", ours / "lifelong/generations", ours / "lifelong/objects", ours / "runs")
+        return {
+            str(path.relative_to(ours)): sha256_file(path)
+            for path in sorted(ours.rglob("*"))
+            if path.is_file() and not any(path == one or one in path.parents for one in apart)
+            and path.name not in ("history.jsonl", "writer.lock")
+        }  # fmt: skip
+
+    first = content()
+    assert train(data, ours, "--domain", "more") == 0
+    second = content()
+    assert second != first
+    capsys.readouterr()
+    assert main(["rollback", str(ours)]) == 2
+    assert "rollback MODEL --to STATE" in capsys.readouterr().err
+    assert main(["rollback", str(ours), "--to", "1"]) == 0
+    assert "Undone with it: training (more)" in capsys.readouterr().out
+    assert content() == first
+    assert main(["rollback", str(ours), "--to", "2"]) == 0
+    assert content() == second
+    assert main(["history", str(ours)]) == 0
+    assert "back to state 1" in capsys.readouterr().out
+    for words, said in (
+        (["--to", "9"], "not in its history"),
+        (["--to", "4"], "in force"),
+        (["1", "--to", "1"], "either"),
+    ):
+        assert main(["rollback", str(ours), *words]) == 2
+        assert said in capsys.readouterr().err
+
+
 def test_f14_scenario_3_with_an_onnx_model_beside_it_the_trained_model_goes_on(
     data: Path, ours: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -128,7 +128,7 @@ def _obey(session: ChatSession, settings: ChatSettings, command: str, rest: str)
         if not rest:
             raise LifelongError(f"{command} needs the name of a file")
         (session.save if command == "/save" else session.load)(Path(rest))
-        said = f"{len(session.history) // 2} questions and answers {'saved' if command == '/save' else 'loaded'}."
+        said = f"Questions and answers {'saved' if command == '/save' else 'loaded'}: {len(session.history) // 2}."
     elif command in ("/seed", "/params"):
         changes = {"seed": rest} if command == "/seed" else _pairs(rest)
         settings = ChatSettings.build({**settings.model_dump(), **changes})

@@ -46,7 +46,8 @@ def _row(event: dict[str, Any]) -> list[str]:
         outcome = f"{event['examples']} examples of {event['source']}"
         if event.get("purged"):
             outcome += "; earlier states purged"
-    elif "undone_session" in event:
-        outcome = f"lesson {event['undone_session']} undone, back to state {event.get('to', '')}"
+    elif event.get("event") == "rollback":
+        undone = f"lesson {event['undone_session']} undone, " if "undone_session" in event else ""
+        outcome = f"{undone}back to state {event['to']}"
     kind = str(event.get("event", ""))
     return [str(event.get("generation", "")), label.get(kind, kind), str(event.get("domain", "")), outcome]

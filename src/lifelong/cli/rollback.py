@@ -14,15 +14,16 @@ def rollback(
     model: Model,
     session: Annotated[int | None, Parameter(help="Undo this lesson and all after it (default: the last).")] = None,
     *,
+    to: Annotated[int | None, Parameter(help="Go to this state of `lifelong history` instead.")] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Put a model back, byte for byte, to where it was before a lesson; the history gains a line."""
+    """Put a model back, byte for byte, to where it was before a lesson, or at any state; the history gains a line."""
     from lifelong.learn.ledger import rollback as undo
 
-    event = undo(model, session)
+    event = undo(model, session, to=to)
 
     def show() -> None:
-        print(f"Undone: {event['undone']}. The model is as it was before it.")
+        print(f"Undone: {event['undone']}. The model is as it was {'before it' if to is None else 'then'}.")
         for line in event["also_undone"]:
             print(f"Undone with it: {line}.")
         for source in event["back_again"]:

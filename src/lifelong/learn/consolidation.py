@@ -260,7 +260,7 @@ class _Folding:
         progress.note(
             f"All weights, from the text of {len(self.memory.counts())} domains: "
             f"{steps} steps of {rows} x {self._length} tokens, {steps * rows / epoch_rows:.2f} epochs of the memory at "
-            f"rate {rate:g}, about {progress.spell_seconds(steps * seconds)}; compile {compiled}"
+            f"rate {rate:g}, about {progress.spell_seconds(steps * seconds)} of training; compile {compiled}"
         )
         caches = [source.documents(0)[0] for source in loader.sources]
         self.run.record(

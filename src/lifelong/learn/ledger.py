@@ -46,49 +46,69 @@ def in_force(store: ModelStore) -> list[dict[str, Any]]:
     ]
 
 
-def rollback(model: Path, session: int | None = None) -> dict[str, Any]:
+def rollback(model: Path, session: int | None = None, *, to: int | None = None) -> dict[str, Any]:
     """Go back to the state before a lesson (default: the last one in force). The history keeps what was undone.
+
+    Args:
+        model: a model directory.
+        session: the lesson.
+        to: a state by its number in the history instead, whatever was done since: trainings, too. One that was rolled
+            back itself comes back.
 
     Returns:
         the event that was added to the history: ``also_undone`` names later lessons and trainings that went with it,
         ``back_again`` the sources that were forgotten after it, and are back.
 
     Raises:
-        LifelongError: there is no such lesson in force, or the state before it was purged.
+        LifelongError: there is no such lesson in force, or no such state, or it was purged.
     """
+    if session is not None and to is not None:
+        raise LifelongError("give either a lesson to undo or --to STATE")
     root = find_model(model)
     store = ModelStore.open(root)
     with writer_lock(store.home):
         recover(store)
-        return _roll_back(store, session)
+        return _undo_lesson(store, session) if to is None else _go_to(store, to)
 
 
-def _roll_back(store: ModelStore, session: int | None) -> dict[str, Any]:
+def _undo_lesson(store: ModelStore, session: int | None) -> dict[str, Any]:
     lessons = in_force(store)
     if session is not None:
         lessons = [event for event in lessons if event["session"] == session]
     if not lessons:
         which = "no lesson is in force" if session is None else f"lesson {session} is not in force"
-        raise LifelongError(f"{which}, nothing to roll back", where=str(store.root), fix="See `lifelong history`.")
+        fix = "See `lifelong history`; `lifelong rollback MODEL --to STATE` goes back to any state, also before a training."
+        raise LifelongError(f"{which}, nothing to roll back", where=str(store.root), fix=fix)
     undone = lessons[-1]
     target = store.parent(undone["generation"])
     if not target:
         raise LifelongError(
             "the state before this lesson was not recorded: it cannot be brought back", where=str(store.root)
         )
-    later = _ancestors(store, store.head()) - _ancestors(store, undone["generation"])
+    facts = {"undone": _what(undone), "undone_session": undone["session"], "domain": undone["domain"]}
+    return _commit(store, target, undone["generation"], facts)
+
+
+def _go_to(store: ModelStore, to: int) -> dict[str, Any]:
+    head = store.head()
+    if to == head or to not in {event["generation"] for event in store.history()}:
+        what = "is the one in force" if to == head else "is not in its history"
+        raise LifelongError(f"state {to} {what}", where=str(store.root), fix="See `lifelong history`.")
+    return _commit(store, to, to, {"undone": f"what was done since state {to}"})
+
+
+def _commit(store: ModelStore, target: int, since: int, facts: dict[str, Any]) -> dict[str, Any]:
+    """Make a state the one in force; what came after the state ``since`` is named."""
+    later = _ancestors(store, store.head()) - _ancestors(store, since)
     gone = [event for event in store.history() if event["generation"] in later]
     event = {
         "event": "rollback",
-        "undone": _what(undone),
-        "undone_session": undone["session"],
-        "domain": undone["domain"],
+        **facts,
         "to": target,
         "also_undone": [line for event in gone if (line := _what(event))],
         "back_again": [event["source"] for event in gone if event["event"] == "forgot"],
     }
-    number = store.commit(None, event, base=target)
-    return {"generation": number, **event}
+    return {"generation": store.commit(None, event, base=target), **event}
 
 
 def _what(event: dict[str, Any]) -> str | None:

@@ -7,6 +7,7 @@ tried on the same text.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -55,6 +56,7 @@ from lifelong.train.founding import CAPACITY, MEMORY
 
 # Shares of the way that are tried, the longest first, where the whole of it costs an old domain too much.
 _STEPS_BACK = (0.9, 0.8, 0.7, 0.6, 0.5, 0.4, 0.3)
+_WORTH_SAYING = 5.0  # seconds of measuring
 
 
 def learn(
@@ -142,11 +144,17 @@ def _has_spare(network: LanguageModel, state: dict[str, Any], settings: LearnSet
 def _give(lesson: Lesson, known: list[str], arguments: list[str], *, spare: bool, dry_run: bool) -> LessonResult | None:
     """Measure, teach, measure again, decide, and commit; where ``spare``, try an adapter if all weights are undone."""
     with recorded(lesson.run, "learn", arguments):
+        began = time.perf_counter()
         gate = _open(lesson, known, "gate")
         read_held(lesson.model, gate, "Measuring the gate")
         shift = _say_what_it_is(lesson, scores(gate))
         test = {} if dry_run else _open(lesson, known, "test")
         read_held(lesson.model, test, "Measuring before the lesson")
+        measuring = time.perf_counter() - began
+        if measuring > _WORTH_SAYING and not dry_run:
+            progress.note(
+                f"Measuring took {progress.spell_seconds(measuring)}; after the training it takes about that again."
+            )
         first = _attempt(lesson, gate, shift, dry_run=dry_run)
         if first is None:
             return None

@@ -94,7 +94,7 @@ def plan_lesson(lesson: Lesson, share: float) -> tuple[Loader, Plan]:
     weights = f"Adapter {lesson.moving.name}" if adapter else "All weights"
     progress.note(
         f"{weights}: {steps} steps of {rows} x {length} tokens{replay}, {steps * rows / epoch_rows:.2f} epochs at rate "
-        f"{lesson.rate:g}, about {progress.spell_seconds(steps * seconds)}; compile {compiled}"
+        f"{lesson.rate:g}, about {progress.spell_seconds(steps * seconds)} of training; compile {compiled}"
     )
     lesson.run.record(
         status="running",

@@ -86,12 +86,17 @@ def _differences(before: Mapping[str, Any], now: Mapping[str, Any]) -> str | Non
         if isinstance(old, dict) and isinstance(new, dict):
             flat_old, flat_new = _flat(old), _flat(new)
             keys = dict.fromkeys((*flat_old, *flat_new))
-            pairs = [(key, flat_old.get(key, _UNSET), flat_new.get(key, _UNSET)) for key in keys]
-            parts = [f"{key}: {was} before, {value} now" for key, was, value in pairs if was != value]
+            unset = _UNSET if name == "settings" else "none"
+            pairs = [(key, flat_old.get(key, unset), flat_new.get(key, unset)) for key in keys]
+            parts = [f"{key}: {_spell(was)} before, {_spell(value)} now" for key, was, value in pairs if was != value]
             changed.append(f"other {name} ({'; '.join(parts)})")
         else:
             changed.append(f"other {name}")
     return ", ".join(changed) or None
+
+
+def _spell(value: Any) -> str:
+    return f"{value:.4g}" if isinstance(value, float) else str(value)
 
 
 def _flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:

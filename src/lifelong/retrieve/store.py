@@ -185,7 +185,8 @@ class SimpleDocumentStore:
             raise LifelongError(
                 "the store has no vectors",
                 where=str(self.path or "store"),
-                fix="Compute them (compute_embeddings(), lifelong index --embedder DIR), or search by keyword.",
+                fix="Compute them (compute_embeddings(), or lifelong index SOURCE --store DIR --embedder MODEL_DIRECTORY; "
+                "--embedder hashed for hashed words), or search by keyword.",
             )
         if self._embedder is None:
             try:
