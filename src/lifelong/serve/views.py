@@ -123,6 +123,11 @@ class Views:
         for name in idle[: max(0, len(idle) - _OPEN)]:
             self.drop(name)
 
+    def close(self) -> None:
+        """Free the memory of all views."""
+        for view in list(self._states):
+            self.drop(view)
+
     def activate(self, view: str) -> None:
         """Let the model's layers compute a view."""
         if view == self._active:

@@ -188,6 +188,7 @@ class Worker:
                 self._write(view)
         for _, future in self._work:
             future.cancel()
+        self._views.close()
 
     def _drop_given_up(self) -> None:
         for view, texts in self._texts.items():
