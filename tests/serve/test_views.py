@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import copy
+import gc
 import json
+import sys
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from pathlib import Path
@@ -16,6 +18,7 @@ import torch
 from driving import done
 from lifelong.errors import LifelongError
 from lifelong.generate.engine import generate
+from lifelong.generate.sampling import Sampling
 from lifelong.model.adapters import AdapterConfig, adapted_layers, attach_adapter
 from lifelong.model.directory import load_model
 from lifelong.model.experts import add_expert, use_expert
@@ -140,3 +143,19 @@ def test_f31_a_run_is_followed_as_it_grows(tmp_path: Path, answering: Answering)
         assert httpx.get(f"{address}/lifelong/runs/..%2F..").status_code == 404
         assert httpx.get(url, params={"from": "-1"}).status_code == 400
         assert httpx.get(f"{address}/v1/models").status_code == 404
+
+
+def test_views_are_let_go_without_a_word_however_many_are_open(
+    model_dir: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    unraisable: list[object] = []
+    monkeypatch.setattr(sys, "unraisablehook", unraisable.append)
+    views = Views(*with_adapters(model_dir, ["drama", "maths"]), rows=2, context=64)
+    for name in ("auto", "drama"):  # one that computes all adapters at once, then one alone
+        slots = views.slots(views.target(name))
+        slots.join([1, 2, 3], Sampling(), max_tokens=2)
+        slots.step()
+    views.close()
+    del slots, views
+    gc.collect()
+    assert not unraisable

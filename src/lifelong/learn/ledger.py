@@ -77,7 +77,7 @@ def _undo_lesson(store: ModelStore, session: int | None) -> dict[str, Any]:
         lessons = [event for event in lessons if event["session"] == session]
     if not lessons:
         which = "no lesson is in force" if session is None else f"lesson {session} is not in force"
-        fix = "See `lifelong history`; `lifelong rollback MODEL --to STATE` goes back to any state, also before a training."
+        fix = "See `lifelong history`; `lifelong rollback MODEL --to STATE` goes to any state, also before a training."
         raise LifelongError(f"{which}, nothing to roll back", where=str(store.root), fix=fix)
     undone = lessons[-1]
     target = store.parent(undone["generation"])

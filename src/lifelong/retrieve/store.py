@@ -185,7 +185,7 @@ class SimpleDocumentStore:
             raise LifelongError(
                 "the store has no vectors",
                 where=str(self.path or "store"),
-                fix="Compute them (compute_embeddings(), or lifelong index SOURCE --store DIR --embedder MODEL_DIRECTORY; "
+                fix="Compute them (compute_embeddings(), or lifelong index SOURCE --store DIR --embedder MODEL, or "
                 "--embedder hashed for hashed words), or search by keyword.",
             )
         if self._embedder is None:
