@@ -154,6 +154,13 @@ def test_an_adapter_in_the_weights_is_the_only_model(taught: Path) -> None:
     views.close()
 
 
+def test_an_export_that_nobody_asked_is_let_go(taught: Path) -> None:
+    """llama.cpp waits forever where it is told to end before it has begun."""
+    place = export(taught, "gguf")
+    for _ in range(5):
+        Exported(place).close()
+
+
 def test_an_export_answers_with_passages(
     taught: Path, answering: Callable[[Any], AbstractContextManager[str]], tmp_path: Path
 ) -> None:
