@@ -3,8 +3,9 @@
 The server runs in a process of its own, as `lifelong serve` starts it; the clients stream completions, each asking
 again as soon as it was answered. The engine alone is `lifelong.generate.engine.write` with as many texts side by side,
 in this process, before the server starts. Weights are random unless `--model` is given: speed does not depend on them.
-With `--gguf` (of that model: `lifelong export MODEL --to gguf --precision f32 --out DIR`) llama.cpp's server does the
-same through xllamacpp. The page is opened in headless Chromium, where there is one and playwright.
+`--export DIR` serves an ONNX or GGUF export of that model, too, which writes one text at a time. With `--gguf` (of that
+model: `lifelong export MODEL --to gguf --precision fp32 --out DIR`) llama.cpp's server does the same through xllamacpp.
+The page is opened in headless Chromium, where there is one and playwright.
 """
 
 from __future__ import annotations
@@ -156,6 +157,7 @@ def main() -> None:
     parser.add_argument("--tokens", type=int, default=128, help="tokens of each text")
     parser.add_argument("--rounds", type=int, default=3, help="the best of so many counts")
     parser.add_argument("--gguf", type=Path, metavar="FILE", help="also llama.cpp's server with this file")
+    parser.add_argument("--export", type=Path, metavar="DIR", help="also this export, in `lifelong serve`")
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--json", type=Path, metavar="FILE")
     options = parser.parse_args()
@@ -175,6 +177,9 @@ def main() -> None:
         with server(place, slots, options.threads) as address:
             result["lifelong"] = measured(address, options)
             result["page"] = page(address)
+        if options.export is not None:
+            with server(options.export, slots, options.threads) as address:
+                result["export"] = measured(address, options)
         if options.gguf is not None:
             with llama_cpp(options.gguf, slots, 512, options.threads) as address:
                 result["llama.cpp"] = measured(address, options)
@@ -195,7 +200,7 @@ def measured(address: str, options: argparse.Namespace) -> dict[str, dict[str, f
 def show(result: dict[str, Any], clients: list[int]) -> None:
     """Print the table."""
     rows = []
-    for name in ("lifelong", "llama.cpp"):
+    for name in ("lifelong", "export", "llama.cpp"):
         for count in clients if name in result else []:
             found = result[name][str(count)]
             alone = result["engine_alone"].get(str(count)) if name == "lifelong" else None

@@ -8,9 +8,14 @@ from pathlib import Path
 
 import pytest
 
+from driving import refused
 from exporting import GENAI, QUICK, STEPS, exported, new_place, printed, teach, train
 from lifelong.cli.app import main
 from lifelong.files import read_json
+from lifelong.model.directory import write_model_files
+from lifelong.model.transformer import Transformer
+from lifelong.settings.model import ModelConfig
+from lifelong.tokens.loading import load_tokenizer
 
 
 @pytest.fixture(scope="module")
@@ -37,6 +42,16 @@ def test_f16_an_onnx_export_follows_training_and_lessons_and_a_stale_one_is_name
     assert main(["rollback", str(out)]) == 0
     assert main(["verify", str(onnx), str(out), *QUICK]) == 2
     assert "the export is stale" in capsys.readouterr().err
+
+
+def test_heads_of_a_size_that_onnxruntime_refuses_are_refused_first(
+    place: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    tokenizer = load_tokenizer(place / "bpe")
+    shape = {"d_model": 16, "num_layers": 1, "num_query_heads": 2, "num_kv_heads": 1, "max_seq_len": 32}
+    write_model_files(Transformer(ModelConfig(vocab_size=tokenizer.vocab_size, **shape)), tokenizer, tmp_path / "m")
+    said = refused(capsys, "export", tmp_path / "m", "--to", "onnx", "--out", tmp_path / "e")
+    assert "a multiple of 16 numbers, and this model's have 8" in said and not (tmp_path / "e").exists()
 
 
 @pytest.mark.parametrize("target", ["onnx", "gguf"])

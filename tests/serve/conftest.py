@@ -11,13 +11,13 @@ from typing import Any
 import pytest
 import torch
 
+from lifelong.cli.serve import open_views
 from lifelong.model.directory import write_model_files
 from lifelong.model.encoder import EncoderOnlyModel
 from lifelong.model.transformer import Transformer
 from lifelong.serve.app import serving
 from lifelong.serve.board import Board
 from lifelong.serve.server import address_of, listen, new_server
-from lifelong.serve.views import Views
 from lifelong.settings.model import ModelConfig
 from lifelong.settings.serve import ServeSettings
 from lifelong.tokens.tokenizer import BPETokenizer
@@ -77,10 +77,10 @@ def running(app: Any) -> Iterator[str]:
 
 @contextlib.contextmanager
 def served(place: Path, **settings: Any) -> Iterator[str]:
-    """Serve a model directory; yields the address."""
+    """Serve a model directory, or an export; yields the address."""
     chosen = ServeSettings.build({"device": "cpu", **settings})
-    views = Views.load(place, device="cpu", rows=chosen.slots, context=chosen.context, fixed_share=chosen.fixed_share)
-    with running(serving(views, chosen, Board(place))) as address:
+    found, views = open_views(place, chosen)
+    with running(serving(views, chosen, Board(found))) as address:
         yield address
 
 

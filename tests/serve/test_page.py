@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from driving import done
 from lifelong.serve.page import page
 
 EVIL = "<script>document.title='taken'</script><img src=x onerror=alert(1)>"
@@ -100,3 +101,29 @@ def test_f35_the_page_talks_and_shows_what_was_learned_by_keyboard_alone(
         assert tab.locator("main img, main script").count() == 0
         assert complaints == []
         context.close()
+
+
+@pytest.mark.browser
+def test_f35_the_page_of_an_export_talks_and_has_no_more_parts(
+    model_dir: Path, serve: Any, browser: Any, tmp_path: Path
+) -> None:
+    pytest.importorskip("xllamacpp", reason="not installed: pip install 'lifelong[gguf]'")
+    done("export", model_dir, "--to", "gguf", "--out", tmp_path / "small-gguf", "--strings", 50, "--tokens", 40)
+    with serve(tmp_path / "small-gguf", temperature=0.0, max_tokens=12) as address:
+        tab = browser.new_page()
+        tab.set_default_timeout(120_000)
+        complaints: list[str] = []
+        tab.on("pageerror", lambda error: complaints.append(str(error)))
+        tab.goto(address + "/#memory")
+        tab.wait_for_selector("#question:focus")
+        assert tab.locator("#tabs [role=tab]:visible").all_inner_texts() == ["Chat"]
+        assert tab.locator("#view option").all_inner_texts() == ["base"]
+        tab.keyboard.type("What is a list?")
+        tab.keyboard.press("Enter")
+        tab.wait_for_selector(".turn.assistant:not([aria-busy])")
+        assert "tokens" in tab.inner_text(".turn.assistant .who")
+        tab.focus("#tab-chat")
+        tab.keyboard.press("ArrowRight")
+        assert tab.is_visible("#chat")
+        assert complaints == []
+        tab.close()

@@ -17,6 +17,7 @@ from lifelong.generate.elsewhere import Elsewhere, Reach
 from lifelong.generate.manners import Manners
 from lifelong.generate.sampling import Sampling, key_of
 from lifelong.generate.slots import Engine, Finish, Step
+from lifelong.model.directory import find_model
 from lifelong.model.experts import BASE, ROUTED
 from lifelong.tokens.loading import load_tokenizer
 
@@ -41,20 +42,21 @@ def engine_of(path: Path, wanted: str) -> str:
         wanted: ``auto``, ``torch``, ``onnx`` or ``gguf``.
 
     Raises:
-        LifelongError: another engine is wanted than the one that runs this.
+        LifelongError: another engine is wanted than the one that runs this, or there is nothing to run.
     """
     target = read_record(path)["to"] if (path / RECORD).is_file() else "huggingface"
     fits = target if target in ("onnx", "gguf") else "torch"
     if wanted in ("auto", fits):
         return fits
     if fits == "torch":
+        find_model(path)  # where there is none, that is what is wrong
         raise LifelongError(
             f"--engine {wanted} runs an export, and this is a model directory",
             where=str(path),
             fix=f"lifelong export {path} --to {wanted} --out DIR, then name DIR.",
         )
     raise LifelongError(
-        f"this is an {target} export, which --engine {wanted} does not run",
+        f"this is an export to {target}, which --engine {wanted} does not run",
         where=str(path),
         fix="Leave --engine out, or name the model directory that it was made of.",
     )

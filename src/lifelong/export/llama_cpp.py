@@ -53,7 +53,10 @@ def open_llama_cpp(file: Path, *, threads: int | None = None, adapters: Sequence
         server = xllamacpp.Server(settings)
     except (RuntimeError, ValueError) as error:
         raise LifelongError(f"llama.cpp does not load the file: {error}", where=str(file)) from None
-    yield LlamaCpp(server)
+    loaded = LlamaCpp(server)
+    # A server that is let go before its thread has begun to work waits for that thread forever: one token shows it has.
+    next(loaded.stream([0], 1, Sampling(temperature=0.0), ends=()), None)
+    yield loaded
 
 
 class LlamaCpp:

@@ -15,6 +15,7 @@ from lifelong.model.directory import write_model_files
 from lifelong.settings.model import ModelConfig
 
 _BUILDER = "onnxruntime_genai.models.builder"
+_HEADS = 16  # GroupQueryAttention, of which the builder makes use, refuses other sizes when it runs
 MODEL, ENCODER, DECODER = "model.onnx", "encoder_model.onnx", "decoder_model.onnx"
 
 
@@ -22,11 +23,18 @@ def write_onnx_directory(source: Source, staged: Path, precision: str, title: st
     """Write the files; returns facts for the record, and remarks.
 
     Raises:
-        LifelongError: the precision is one that this family cannot have, or the builder fails.
+        LifelongError: the precision or the size of a head is one that this family cannot have, or the builder fails.
     """
     if source.kind == CAUSAL and isinstance(source.model.config, ModelConfig):
+        head = source.model.config.head_dim
+        if head % _HEADS:
+            raise LifelongError(
+                f"onnxruntime's attention has heads of a multiple of {_HEADS} numbers, and this model's have {head}",
+                where=str(source.place),
+                fix="Take --to gguf or --to huggingface.",
+            )
         _build(source, staged, precision)
-        return {"file": MODEL, "genai": True, "head_size": source.model.config.head_dim}, []
+        return {"file": MODEL, "genai": True, "head_size": head}, []
     if precision != "fp32":
         raise LifelongError(
             f"ONNX in {precision} is made of llama and qwen3 models only",

@@ -39,7 +39,10 @@ def _session(file: Path, threads: int | None) -> Any:
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads or torch.get_num_threads()
     options.log_severity_level = 3
-    return onnxruntime.InferenceSession(str(file), options, providers=["CPUExecutionProvider"])
+    try:
+        return onnxruntime.InferenceSession(str(file), options, providers=["CPUExecutionProvider"])
+    except Exception as error:  # its errors have no class in common
+        raise LifelongError(f"onnxruntime does not load the file: {error}", where=str(file)) from None
 
 
 def _words(path: Path) -> Words:

@@ -33,3 +33,4 @@ class Elsewhere:
     config: Reach
     open: Callable[[], AbstractContextManager[Engine]]
     experts: ClassVar[None] = None
+    origin: ClassVar[None] = None

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from lifelong.errors import LifelongError
+from lifelong.generate.elsewhere import Elsewhere
 from lifelong.generate.engine import generate, note_to_stderr
 from lifelong.generate.manners import read_manners
 from lifelong.model.directory import load_model
@@ -85,7 +86,7 @@ class RAGModel:
     def __init__(
         self,
         store: SimpleDocumentStore | str | Path,
-        model: LanguageModel | str | Path,
+        model: LanguageModel | Elsewhere | str | Path,
         tokenizer: Tokenizer | None = None,
         *,
         chat: bool | None = None,
@@ -229,7 +230,7 @@ class RAGModel:
         return [self.tokenizer.eos_id, *self.tokenizer.encode(wording)]
 
 
-def _chats(model: LanguageModel, tokenizer: Tokenizer) -> bool:
+def _chats(model: LanguageModel | Elsewhere, tokenizer: Tokenizer) -> bool:
     """Whether a model was taught conversations."""
     if isinstance(model, EncoderDecoderModel):
         return model.config.prompts == "chat"

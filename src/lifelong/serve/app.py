@@ -18,18 +18,18 @@ from starlette.routing import Route
 from lifelong.errors import LifelongError
 from lifelong.serve.board import Board
 from lifelong.serve.errors import RequestError, as_request_error
+from lifelong.serve.exported import AnyViews, Exported
 from lifelong.serve.guard import Guard, check_address
 from lifelong.serve.page import page_response
 from lifelong.serve.service import Service
 from lifelong.serve.sources import Sources
-from lifelong.serve.views import Views
 from lifelong.settings.serve import AddressSettings, ServeSettings
 
 KEY = "LIFELONG_API_KEY"  # the variable that holds the API key
 Endpoint = Callable[[Request], Awaitable[Response]]
 
 
-def serving(views: Views, settings: ServeSettings, board: Board, sources: Sources | None = None) -> Starlette:
+def serving(views: AnyViews, settings: ServeSettings, board: Board, sources: Sources | None = None) -> Starlette:
     """Return the application that serves a model, with its page.
 
     Raises:
@@ -37,7 +37,7 @@ def serving(views: Views, settings: ServeSettings, board: Board, sources: Source
     """
     service = Service(views, settings, sources)
     facts = {
-        "mode": "serve",
+        "mode": "export" if isinstance(views, Exported) else "serve",
         "models": list(views.targets),
         "writes": views.writes,
         "context": views.context,

@@ -10,6 +10,7 @@ from lifelong.errors import LifelongError
 from lifelong.generate.sampling import Sampling
 from lifelong.model.seq2seq import EncoderDecoderModel
 from lifelong.serve.errors import RequestError
+from lifelong.serve.exported import AnyViews, Exported
 from lifelong.serve.requests import ChatRequest, CompletionRequest, EmbeddingRequest, Message, WritingRequest
 from lifelong.serve.views import Views
 from lifelong.serve.worker import Job
@@ -60,7 +61,7 @@ class Asked:
 class Asking:
     """Checks requests against the model and the server's limits."""
 
-    def __init__(self, views: Views, settings: ServeSettings, sources: Sources | None) -> None:
+    def __init__(self, views: AnyViews, settings: ServeSettings, sources: Sources | None) -> None:
         self._views, self._settings, self._sources = views, settings, sources
 
     def target(self, name: str) -> str:
@@ -77,12 +78,12 @@ class Asking:
         many: Sequence[Any] = raw if isinstance(raw, list) and raw and not isinstance(raw[0], int) else [raw]
         self._limit(len(many) * request.n, self._settings.max_choices, "n")
         prompts = [self._read(prompt) for prompt in many]
-        wanted = request.max_tokens
+        wanted, logprobs = request.max_tokens, self._told(request.logprobs)
         if request.echo and self._views.seq2seq:
             raise RequestError(400, "this model writes a text of its own, which a prompt is no part of", param="echo")
         if wanted == 0 and (request.stream or not request.echo):
             raise RequestError(400, "0 tokens are something only with `echo`, and no stream", param="max_tokens")
-        jobs = [] if wanted == 0 else self._jobs(view, request, prompts, wanted, request.logprobs, chat=False)
+        jobs = [] if wanted == 0 else self._jobs(view, request, prompts, wanted, logprobs, chat=False)
         return Asked(prompts, jobs)
 
     def chat(self, request: ChatRequest) -> Asked:
@@ -104,17 +105,16 @@ class Asking:
             ids = self._read(messages[-1]["content"]).ids
         else:
             ids = self._views.tokenizer.encode_chat(messages, add_generation_prompt=True)[0]
-        logprobs = request.top_logprobs if request.logprobs else None
+        logprobs = self._told(request.top_logprobs if request.logprobs else None)
         prompt = Prompt(ids)
         return Asked([prompt], self._jobs(view, request, [prompt], wanted, logprobs, chat=True), sources)
 
     def embedding(self, request: EmbeddingRequest) -> tuple[str, list[list[int]]]:
         """Return the view and the texts of which vectors are asked; raises as `completion`."""
-        view = self.target(request.model)
-        config = self._views.model.config
-        if self._views.writes:
+        view, views = self.target(request.model), self._views
+        if views.writes or not isinstance(views, Views):
             raise RequestError(400, "this model writes text; models that read in both directions give vectors")
-        width = self._views.model.output_weight.shape[1]
+        width, longest = views.model.output_weight.shape[1], views.model.config.max_seq_len
         if request.dimensions not in (None, width):
             raise RequestError(400, f"the vectors have {width} numbers", param="dimensions")
         raw = request.input
@@ -124,8 +124,8 @@ class Asking:
         for ids in texts:
             if not ids:
                 raise RequestError(400, "an empty text has no vector", param="input")
-            if len(ids) > config.max_seq_len:
-                raise _too_long(len(ids), 0, config.max_seq_len, "input")
+            if len(ids) > longest:
+                raise _too_long(len(ids), 0, longest, "input")
         return view, texts
 
     def _writing(self, request: WritingRequest) -> str:
@@ -137,6 +137,17 @@ class Asking:
         if not all(stops):
             raise RequestError(400, "an empty text cannot end a text", param="stop")
         return self.target(request.model)
+
+    def _told(self, logprobs: int | None) -> int | None:
+        """Return how many likeliest tokens are to be named; raises RequestError where nothing is told of any."""
+        if logprobs is not None and isinstance(self._views, Exported):
+            raise RequestError(
+                400,
+                f"an export ({self._views.engine}) tells no log-probabilities; the model directory that it was made of "
+                "does, where that is served",
+                param="logprobs",
+            )
+        return logprobs
 
     def _jobs(
         self,

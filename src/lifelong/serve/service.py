@@ -18,6 +18,7 @@ from lifelong.serve.answering import EventStream, Pieces, Postman
 from lifelong.serve.asking import Asked, Asking
 from lifelong.serve.embedding import embed
 from lifelong.serve.errors import as_request_error
+from lifelong.serve.exported import AnyViews
 from lifelong.serve.guard import read_body
 from lifelong.serve.metrics import Metrics
 from lifelong.serve.replies import Reply, usage, vectors
@@ -40,7 +41,7 @@ _log = logging.getLogger("lifelong.serve")
 class Service:
     """What answers for a model."""
 
-    def __init__(self, views: Views, settings: ServeSettings, sources: Sources | None) -> None:
+    def __init__(self, views: AnyViews, settings: ServeSettings, sources: Sources | None) -> None:
         self._views, self._settings = views, settings
         self.postman, self.metrics = Postman(), Metrics()
         self.worker = Worker(views, queue=settings.queue, deliver=self.postman.deliver)
@@ -91,6 +92,7 @@ class Service:
         """Return vectors of texts."""
         asked_for = read_request(EmbeddingRequest, await self._body(request))
         view, texts = self._asking.embedding(asked_for)
+        assert isinstance(self._views, Views)  # an export was refused
         found = await asyncio.wrap_future(self.worker.call(partial(embed, self._views, view, texts)))
         tokens = sum(map(len, texts))
         return JSONResponse(vectors(asked_for.model, found, tokens, asked_for.encoding_format))
@@ -104,6 +106,7 @@ class Service:
         for number, prompt in enumerate(asked.prompts):
             tokens: list[Token] = []
             if top is not None:
+                assert isinstance(self._views, Views)  # an export was refused
                 ids, share = prompt.ids, self._settings.fixed_share
                 scored = await asyncio.wrap_future(
                     self.worker.call(partial(score, self._views, view, ids, top, fixed_share=share))

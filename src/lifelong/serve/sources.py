@@ -9,7 +9,7 @@ from typing import Any
 from lifelong.retrieve.answering import RAGModel
 from lifelong.retrieve.store import check_query
 from lifelong.serve.errors import RequestError
-from lifelong.serve.views import Views
+from lifelong.serve.exported import AnyViews, Exported
 
 
 class Sources:
@@ -23,8 +23,9 @@ class Sources:
         LifelongError: there is no store, or the model writes nothing.
     """
 
-    def __init__(self, place: Path, views: Views) -> None:
-        self._model = RAGModel(place, views.model, views.tokenizer)
+    def __init__(self, place: Path, views: AnyViews) -> None:
+        chat = views.chats if isinstance(views, Exported) else None
+        self._model = RAGModel(place, views.model, views.tokenizer, chat=chat)
 
     def prompt(
         self, messages: Sequence[dict[str, str]], passages: int, room: int

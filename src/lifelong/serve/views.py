@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -20,7 +20,29 @@ if TYPE_CHECKING:
 
 AUTO, MERGED = "auto", "merged"
 _LONGEST = 4096  # tokens of a slot, unless asked for: keys and values of every slot lie in memory from the start
-_OPEN = 3  # views whose slots stay in memory while nothing is written with them
+OPEN = 3  # views whose slots stay in memory while nothing is written with them
+
+
+def context_within(longest: int, asked: int | None) -> int:
+    """Return the tokens of a text at most; raises LifelongError where more are asked for than the model reads."""
+    if asked is not None and asked > longest:
+        raise LifelongError(f"the model reads {longest} tokens, not {asked}", where="context")
+    return asked or min(longest, _LONGEST)
+
+
+def asked_as(adapter: str) -> str:
+    """Return how an adapter is asked for; one whose name stands for something else here gets another."""
+    return f"adapter-{adapter}" if adapter in (AUTO, MERGED) else adapter
+
+
+def find_target(name: str, targets: Mapping[str, str], why: str = "") -> str:
+    """Return which view a name means; raises LifelongError, which says ``why``, where it means none."""
+    if name not in targets:
+        raise LifelongError(
+            f"the model '{name}' does not exist.{why}{suggest(name, targets)}",
+            fix=f"There are: {', '.join(targets)}.",
+        )
+    return targets[name]
 
 
 @dataclass
@@ -50,20 +72,15 @@ class Views:
         self, model: LanguageModel, tokenizer: Tokenizer, *, rows: int, context: int | None, fixed_share: float = 0.0
     ) -> None:
         self.model, self.tokenizer, self._rows, self._share = model, tokenizer, rows, fixed_share
-        longest = model.config.max_seq_len
-        if context is not None and context > longest:
-            raise LifelongError(f"the model reads {longest} tokens, not {context}", where="context")
-        self.context = context or min(longest, _LONGEST)
+        self.context = context_within(model.config.max_seq_len, context)
         self.seq2seq = isinstance(model, EncoderDecoderModel)
         self.writes = self.seq2seq or model.config.causal
         self._experts = model.experts if isinstance(model.experts, Experts) else None
         adapters = self._experts.adapters if self._experts is not None else []
-        # A name that stands for something else here gets another, so that every adapter can be asked.
-        named = {name if name not in (AUTO, MERGED) else f"adapter-{name}": name for name in adapters}
         self.targets: dict[str, str] = {AUTO: ROUTED, BASE: BASE}
         if len(adapters) == 1:
             self.targets[MERGED] = adapters[0]
-        self.targets.update(named)
+        self.targets.update({asked_as(name): name for name in adapters})
         self._states: dict[str, _State] = {}
         self._active: str | None = None
 
@@ -80,13 +97,8 @@ class Views:
 
     def target(self, name: str) -> str:
         """Return which view a name means; raises LifelongError where it means none."""
-        if name not in self.targets:
-            why = " Several adapters cannot be merged as they are." if name == MERGED and self.adapters else ""
-            raise LifelongError(
-                f"the model '{name}' does not exist.{why}{suggest(name, self.targets)}",
-                fix=f"There are: {', '.join(self.targets)}.",
-            )
-        target = self.targets[name]
+        why = " Several adapters cannot be merged as they are." if name == MERGED and self.adapters else ""
+        target = find_target(name, self.targets, why)
         return BASE if target == ROUTED and self._experts is None else target
 
     def slots(self, view: str) -> Slots:
@@ -120,7 +132,7 @@ class Views:
     def drop_idle(self, busy: Collection[str]) -> None:
         """Free the memory of views with which nothing is written, but for the latest few."""
         idle = [name for name in self._states if name not in busy]
-        for name in idle[: max(0, len(idle) - _OPEN)]:
+        for name in idle[: max(0, len(idle) - OPEN)]:
             self.drop(name)
 
     def close(self) -> None:

@@ -12,9 +12,9 @@ from typing import Any, TypeVar
 
 from lifelong.errors import LifelongError
 from lifelong.generate.sampling import Sampling
-from lifelong.generate.slots import Finish, Slots, Step
+from lifelong.generate.slots import Engine, Finish, Step
 from lifelong.generate.stream import TextStream
-from lifelong.serve.views import Views
+from lifelong.serve.exported import AnyViews
 
 Found = TypeVar("Found")
 
@@ -112,7 +112,7 @@ class Worker:
         deliver: called in that thread with the pieces of all texts after every step.
     """
 
-    def __init__(self, views: Views, *, queue: int, deliver: Deliver) -> None:
+    def __init__(self, views: AnyViews, *, queue: int, deliver: Deliver) -> None:
         self._views, self._queue, self._deliver = views, queue, deliver
         self._change = threading.Condition()
         self._waiting: deque[Job] = deque()
@@ -265,7 +265,7 @@ class Worker:
         if out:
             self._deliver(out)
 
-    def _piece(self, writing: _Writing, step: Step, slots: Slots) -> Piece | None:
+    def _piece(self, writing: _Writing, step: Step, slots: Engine) -> Piece | None:
         """Return what a step adds to a text that can be shown, if anything."""
         job = writing.job
         if job.first is None:

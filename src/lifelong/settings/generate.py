@@ -42,6 +42,11 @@ class DrawingSettings(NamedSettings):
         default="fp32",
         description="Of the weights while text is written, on a CPU: bf16 is faster for large models, and rounds them.",
     )
+    engine: Engine = Field(
+        default="auto",
+        description="What computes: torch; onnx or gguf: onnxruntime or llama.cpp, of such an export. auto: by "
+        "what MODEL is.",
+    )
 
 
 class SamplingSettings(DrawingSettings):
@@ -52,11 +57,6 @@ class SamplingSettings(DrawingSettings):
         gt=0,
         description="After the prompt, go on with this many adapters only, those it fits best (the base is one of "
         "them): faster, and no longer what evaluate measures (default: all).",
-    )
-    engine: Engine = Field(
-        default="auto",
-        description="What computes: torch; onnx or gguf: onnxruntime or llama.cpp, of such an export. auto: by "
-        "what MODEL is.",
     )
 
 

@@ -74,7 +74,8 @@ async function begin() {
   $("view").replaceChildren(...page.models.map((name) => el("option", {value: name}, name)));
   $("store-label").hidden = !page.store;
   $("tab-chat").hidden = !page.writes;
-  $("tab-memory").hidden = page.mode === "watch" && !page.history.length && !page.matrix;
+  $("tab-memory").hidden = page.mode === "export" || page.mode === "watch" && !page.history.length && !page.matrix;
+  $("tab-training").hidden = page.mode === "export";
   const asked = location.hash.slice(1);
   open(TABS.includes(asked) && !$("tab-" + asked).hidden ? asked : page.writes ? "chat" : page.mode === "watch" ? "training" : "memory");
   if (page.writes && !$("chat").hidden) $("question").focus();
