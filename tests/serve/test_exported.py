@@ -105,7 +105,8 @@ def test_f43_an_export_streams_a_conversation_and_counts_its_tokens(client: open
     chunks = list(client.chat.completions.create(**asked, stream=True, stream_options={"include_usage": True}))
     choices = [choice for chunk in chunks for choice in chunk.choices]
     assert "".join(choice.delta.content or "" for choice in choices) == expected
-    assert len(choices) > 1 and choices[-1].finish_reason == found.choices[0].finish_reason
+    # How many pieces there are depends on who is faster: what is written while one is sent goes with the next.
+    assert choices[-1].finish_reason == found.choices[0].finish_reason
     assert found.usage is not None and chunks[-1].usage == found.usage
     assert found.usage.prompt_tokens == len(tokenizer.encode_chat(QUESTION, add_generation_prompt=True)[0])
     assert 0 < found.usage.completion_tokens <= 12
