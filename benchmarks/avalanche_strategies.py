@@ -63,7 +63,7 @@ def avalanche_ewc(bench: Bench) -> dict[str, Any]:
 
 def _taught(bench: Bench, name: str, **choices: Any) -> dict[str, Any]:
     """Teach all domains in turn under one of its strategies."""
-    _declare_kernels()
+    declare_kernels()
     from avalanche.training import supervised
     from avalanche.training.utils import trigger_plugins
 
@@ -97,14 +97,17 @@ def _taught(bench: Bench, name: str, **choices: Any) -> dict[str, Any]:
     return {"rows": rows, **vars(bench.costs(recipe.tokens, seconds))}
 
 
-def _declare_kernels() -> None:
-    """Let torchvision, which Avalanche imports, be there without its compiled part; nothing here calls that.
+def declare_kernels() -> None:
+    """Let torchvision be there without its compiled part; nothing here calls that.
 
-    Its wheels on PyPI are built for CUDA. Beside a torch without CUDA their kernels do not load, and the import fails
-    where two of them are described: declared by name, they need not exist.
+    Avalanche imports it, and transformers and PEFT do where they find it. Its wheels on PyPI are built for CUDA.
+    Beside a torch without CUDA their kernels do not load, and the import fails where two of them are described:
+    declared by name, they need not exist.
     """
     try:
         import torchvision  # noqa: F401
+    except ImportError:
+        pass
     except RuntimeError:
         _KERNELS.define("nms(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
         _KERNELS.define("qnms(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from avalanche_strategies import PACKAGES, avalanche_ewc, avalanche_naive, avalanche_replay
+from avalanche_strategies import PACKAGES, avalanche_ewc, avalanche_naive, avalanche_replay, declare_kernels
 from lessons_bench import LENGTH, ROWS, Bench, Costs
 from trainers import missing
 
@@ -60,6 +60,7 @@ def replay_and_ewc(bench: Bench) -> dict[str, Any]:
 
 def peft(bench: Bench) -> dict[str, Any]:
     """PEFT's own LoRA on the model as transformers loads it, one adapter for all lessons in turn."""
+    declare_kernels()
     import peft as library
     from transformers import AutoModelForCausalLM
 

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 import torch
 
@@ -80,7 +82,12 @@ def test_old_turns_are_forgotten_the_system_prompt_is_not(
     read: list[list[int]] = []
     decoder = type(model.new_decoder(1, 8))
     original = decoder.read
-    monkeypatch.setattr(decoder, "read", lambda self, ids: (read.extend(ids), original(self, ids))[1])  # type: ignore[func-returns-value]
+
+    def noted(self: Any, ids: list[list[int]]) -> Any:
+        read.extend(ids)
+        return original(self, ids)
+
+    monkeypatch.setattr(decoder, "read", noted)
     chat.ask("last")
     system, _ = tokenizer.encode_chat([{"role": "system", "content": "Be brief."}])
     assert read[0][: len(system)] == system

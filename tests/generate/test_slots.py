@@ -126,7 +126,12 @@ def test_a_choice_that_rounding_could_change_is_made_by_the_text_alone(
     monkeypatch.setattr(slots, "_ROUNDING", 10.0)
     calls: list[int] = []
     original = Slots._choose_alone
-    monkeypatch.setattr(Slots, "_choose_alone", lambda self, text: (calls.append(1), original(self, text))[1])  # type: ignore[func-returns-value]
+
+    def counted(self: Slots, text: Any) -> int:
+        calls.append(1)
+        return original(self, text)
+
+    monkeypatch.setattr(Slots, "_choose_alone", counted)
     together = write(model, tokenizer, PROMPTS, max_tokens=6, seed=1)
     assert len(calls) == 6 * len(PROMPTS)
     assert facts(together) == [facts(write(model, tokenizer, [prompt], max_tokens=6, seed=1))[0] for prompt in PROMPTS]

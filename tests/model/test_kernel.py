@@ -136,7 +136,12 @@ def test_changed_weights_are_seen_and_others_are_packed_once(monkeypatch: pytest
     from lifelong.model import packing
 
     calls: list[int] = []
-    monkeypatch.setattr(packing, "pack", lambda *given: (calls.append(1), pack(*given))[1])  # type: ignore[func-returns-value]
+
+    def counted(*given: Any) -> Any:
+        calls.append(1)
+        return pack(*given)
+
+    monkeypatch.setattr(packing, "pack", counted)
     model, text = made(), tokens(6)
 
     def check() -> None:

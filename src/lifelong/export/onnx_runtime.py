@@ -12,7 +12,7 @@ import numpy as np
 
 from lifelong.errors import LifelongError
 from lifelong.evaluate.windows import Window
-from lifelong.export.runtimes import Chooser, Runtime, Words, installed
+from lifelong.export.runtimes import Runtime, Words, chosen, installed
 from lifelong.export.source import CAUSAL, MASKED
 from lifelong.export.stock import picked
 from lifelong.generate.sampling import Sampling
@@ -93,15 +93,14 @@ class OnnxDecoder:
         self, prompt: Sequence[int], most: int, sampling: Sampling, *, ends: Collection[int], key: int = 0
     ) -> Iterator[int]:
         """Yield one token after another."""
-        draw = Chooser(sampling, key, prompt)
-        read, past = list(prompt), None
-        for _ in range(most):
-            logits, past = self._read(read, past)
-            token = draw(logits[:, -1, : self._vocabulary])
-            if token in ends:
-                return
-            yield token
-            read = [token]
+        past: list[Any] | None = None
+
+        def read(*tokens: int) -> Any:
+            nonlocal past
+            logits, past = self._read(tokens, past)
+            return logits[:, -1]
+
+        yield from chosen(read(*prompt), read, most, sampling, self._vocabulary, ends, key, prompt)
 
     def _read(self, ids: Sequence[int], past: list[Any] | None) -> tuple[Any, list[Any]]:
         if past is None:
@@ -156,14 +155,14 @@ class OnnxEncoderDecoder:
         self, prompt: Sequence[int], most: int, sampling: Sampling, *, ends: Collection[int], key: int = 0
     ) -> Iterator[int]:
         """Yield one token after another."""
-        draw = Chooser(sampling, key, ())
         states, written = self._states(prompt), [self._start]
-        for _ in range(most):
-            token = draw(self._logits(written, states)[:, -1, : self._vocabulary])
-            if token in ends:
-                return
-            yield token
+
+        def read(token: int) -> Any:
             written.append(token)
+            return self._logits(written, states)[:, -1]
+
+        first = self._logits(written, states)[:, -1]
+        yield from chosen(first, read, most, sampling, self._vocabulary, ends, key, ())
 
     def _states(self, ids: Sequence[int]) -> Any:
         row = np.array([ids], dtype=np.int64)

@@ -92,42 +92,52 @@ class Trained:
 
         from lifelong.generate.inference import inference
 
-        draw = Chooser(sampling, key, prompt)
         with inference(self._model):
             decoder = self._model.new_decoder(1, len(prompt) + most)
-            logits = decoder.read([list(prompt)])
-            for _ in range(most):
-                token = draw(logits[0, :, : self._tokenizer.vocab_size])
-                if token in ends:
-                    return
-                yield token
-                logits = decoder.step(torch.tensor([token]))
+            first = decoder.read([list(prompt)])
+
+            def read(token: int) -> Any:
+                return decoder.step(torch.tensor([token]))[0]
+
+            yield from chosen(first[0], read, most, sampling, self._tokenizer.vocab_size, ends, key, prompt)
 
 
-class Chooser:
-    """Chooses the next token of one text, as `lifelong.generate.slots.Slots` does.
+def chosen(
+    logits: Any,
+    read: Callable[[int], Any],
+    most: int,
+    sampling: Sampling,
+    vocab_size: int,
+    ends: Collection[int],
+    key: int,
+    seen: Sequence[int],
+) -> Iterator[int]:
+    """Yield one token after another, chosen as `lifelong.generate.slots.Slots` does; see `Runtime.stream`.
 
     Args:
-        sampling: how.
+        logits: of what follows the prompt, (1, V), an array or a tensor.
+        read: reads a token, and returns the logits of what follows.
+        most: tokens at most.
+        sampling: how tokens are chosen.
+        vocab_size: of the tokenizer; the model may have more rows.
+        ends: tokens that end the text.
         key: decides the draws.
-        prompt: what a repetition penalty counts as seen.
+        seen: what a repetition penalty counts beside the text itself.
     """
+    import torch
 
-    def __init__(self, sampling: Sampling, key: int, prompt: Sequence[int]) -> None:
-        self._sampling, self._key, self._seen, self._written = sampling, key, set(prompt), 0
-
-    def __call__(self, logits: Any) -> int:
-        """Return the token that follows, of logits (1, V), an array or a tensor."""
-        import torch
-
-        scores = torch.as_tensor(logits).float().clone()
-        if self._sampling.repetition_penalty != 1:
-            seen = [token for token in self._seen if token < scores.shape[1]]
-            penalise(scores[0], seen, self._sampling.repetition_penalty)
-        [token], _ = choose(scores, self._sampling, [self._key], [self._written])
-        self._seen.add(token)
-        self._written += 1
-        return token
+    known = {token for token in seen if token < vocab_size}
+    for number in range(most):
+        scores = torch.as_tensor(logits)[:, :vocab_size].float().clone()
+        if sampling.repetition_penalty != 1:
+            penalise(scores[0], sorted(known), sampling.repetition_penalty)
+        [token], _ = choose(scores, sampling, [key], [number])
+        if token in ends:
+            return
+        yield token
+        if number + 1 < most:
+            known.add(token)
+            logits = read(token)
 
 
 def counted(losses: Sequence[float], window: Window) -> list[float]:

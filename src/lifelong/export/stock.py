@@ -9,7 +9,7 @@ from typing import Any
 
 from lifelong.evaluate.windows import IGNORED, Window
 from lifelong.export.huggingface import ADAPTERS
-from lifelong.export.runtimes import Chooser, Runtime, Trained, Words, installed
+from lifelong.export.runtimes import Runtime, Trained, Words, chosen, installed
 from lifelong.export.source import CAUSAL, MASKED
 from lifelong.generate.sampling import Sampling
 from lifelong.model.directory import load_model
@@ -72,16 +72,15 @@ class Stock:
         """Yield one token after another."""
         import torch
 
-        draw = Chooser(sampling, key, prompt)
-        read, past = list(prompt), None
-        for _ in range(most):
-            out = self._network(input_ids=torch.tensor([read]), past_key_values=past, use_cache=True)
+        past: Any = None
+
+        def read(*tokens: int) -> Any:
+            nonlocal past
+            out = self._network(input_ids=torch.tensor([tokens]), past_key_values=past, use_cache=True)
             past = out.past_key_values
-            token = draw(out.logits[:, -1, : self._record["vocab_size"]])
-            if token in ends:
-                return
-            yield token
-            read = [token]
+            return out.logits[:, -1]
+
+        yield from chosen(read(*prompt), read, most, sampling, self._record["vocab_size"], ends, key, prompt)
 
 
 def picked(logits: Any, window: Window) -> list[float]:

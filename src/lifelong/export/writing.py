@@ -11,11 +11,12 @@ from lifelong import progress
 from lifelong.errors import LifelongError
 from lifelong.export.evidence import gather
 from lifelong.export.runtimes import RECORD, read_record
-from lifelong.export.source import CAUSAL, MASKED, Source, open_source
+from lifelong.export.source import Source, open_source
 from lifelong.export.verify import VERIFICATION, Verification, verify
 from lifelong.files import atomic_directory, check_manifest, claim_output, directory_kind, write_json, write_manifest
 from lifelong.generate.manners import read_manners
 from lifelong.model.directory import find_model
+from lifelong.model.seq2seq import EncoderDecoderModel
 from lifelong.model.store import ModelStore
 from lifelong.settings.export import ExportSettings
 from lifelong.version import __version__
@@ -74,8 +75,8 @@ def export(path: Path, out: Path, settings: ExportSettings) -> Exported:
         "manners": asdict(read_manners(source.place, source.tokenizer)),
         "lifelong": __version__,
     }
-    if source.kind not in (CAUSAL, MASKED):
-        record["start_id"] = source.model.config.start_id  # type: ignore[attr-defined]
+    if isinstance(source.model, EncoderDecoderModel):
+        record["start_id"] = source.model.config.start_id
     with atomic_directory(out, _kind(settings.to), fingerprint=record["fingerprint"]) as staged:
         with progress.task(f"Writing {settings.to} {settings.rounding}"):
             more, notes = _writer(settings.to)(source, staged, settings.rounding, source.name)

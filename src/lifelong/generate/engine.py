@@ -189,8 +189,9 @@ def write(
     def opened() -> AbstractContextManager[Engine]:
         if isinstance(model, Elsewhere):
             return model.open()
-        shares = {"fixed_share": fixed_share, "top_experts": top_experts}
-        return Slots(model, rows, length, vocab_size=tokenizer.vocab_size, **shares)  # type: ignore[arg-type]
+        return Slots(
+            model, rows, length, vocab_size=tokenizer.vocab_size, fixed_share=fixed_share, top_experts=top_experts
+        )
 
     def join(slots: Engine, waiting: Iterator[tuple[int, int]]) -> None:
         for number, sample in waiting:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import weakref
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, cast
 
 import torch
 import torch.nn.functional as F
@@ -56,7 +56,7 @@ def pack(weights: Tensor, precision: Precision = "fp32") -> Packed:
 
 def blocks_of(model: Transformer) -> list[Block]:
     """Return the model's layers."""
-    return list(model.model.layers)  # type: ignore[arg-type]
+    return cast("list[Block]", list(model.model.layers))
 
 
 def products_of(block: Block) -> list[list[Any]]:
