@@ -2,7 +2,7 @@
 
 The server runs in a process of its own, as `lifelong serve` starts it; the clients stream completions, each asking
 again as soon as it was answered. The engine alone is `lifelong.generate.engine.write` with as many texts side by side,
-in this process, before the server starts. Weights are random unless `--model` is given: speed does not depend on them.
+in this process, in turn with the server. Weights are random unless `--model` is given: speed does not depend on them.
 `--export DIR` serves an ONNX or GGUF export of that model, too, which writes one text at a time. With `--gguf` (of that
 model: `lifelong export MODEL --to gguf --precision fp32 --out DIR`) llama.cpp's server does the same through xllamacpp.
 The page is opened in headless Chromium, where there is one and playwright.
@@ -16,15 +16,17 @@ import contextlib
 import json
 import os
 import pydoc_data.topics as topics
+import re
 import shutil
 import statistics
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import httpx
 import torch
@@ -80,33 +82,42 @@ def llama_cpp(file: Path, slots: int, length: int, threads: int) -> Iterator[str
     del running
 
 
-async def ask(client: httpx.AsyncClient, address: str, tokens: int, seed: int) -> tuple[int, float]:
-    """Stream one text; returns its tokens, and the seconds until the first of them."""
+async def ask(address: str, tokens: int, seed: int) -> tuple[int, float]:
+    """Stream one text; returns its tokens, and the seconds until the first of them.
+
+    Bytes are looked through, not parsed: the clients have the same cores as the server, and are not what is measured.
+    """
+    parts = urlsplit(address)
     body = {"model": "base", "prompt": PROMPT, "max_tokens": tokens, "stream": True, "seed": seed}
     body |= {"stream_options": {"include_usage": True}, "temperature": 0.8}
-    start, first, written = time.perf_counter(), None, 0
-    async with client.stream("POST", f"{address}/v1/completions", json=body) as response:
-        response.raise_for_status()
-        async for line in response.aiter_lines():
-            if line.startswith("data: {"):
-                event = json.loads(line[6:])
-                if first is None and any(choice["text"] for choice in event["choices"]):
-                    first = time.perf_counter() - start
-                written = (event.get("usage") or {}).get("completion_tokens", written)
-    return written, first if first is not None else time.perf_counter() - start
+    data = json.dumps(body).encode()
+    head = f"POST /v1/completions HTTP/1.1\r\nHost: {parts.netloc}\r\nConnection: close\r\n"
+    head += f"Content-Type: application/json\r\nContent-Length: {len(data)}\r\n\r\n"
+    start, first, found = time.perf_counter(), None, b""
+    reader, writer = await asyncio.open_connection(parts.hostname, parts.port)
+    writer.write(head.encode() + data)
+    while part := await reader.read(1 << 16):
+        found += part
+        if first is None and re.search(rb'"text": ?"[^"]', found):
+            first = time.perf_counter() - start
+    writer.close()
+    seconds = time.perf_counter() - start
+    used = re.search(rb'"completion_tokens": ?(\d+)', found)
+    if not found.startswith(b"HTTP/1.1 200") or used is None:
+        raise SystemExit(f"the server said: {found[:500].decode(errors='replace')}")
+    return int(used[1]), first if first is not None else seconds
 
 
 async def load(address: str, clients: int, requests: int, tokens: int) -> dict[str, float]:
     """Let clients ask one text after another; returns tokens per second and times to the first token."""
-    async with httpx.AsyncClient(timeout=600, limits=httpx.Limits(max_connections=clients)) as client:
-        await ask(client, address, 4, 0)
+    await ask(address, 4, 0)
 
-        async def one(number: int) -> list[tuple[int, float]]:
-            return [await ask(client, address, tokens, number * 1000 + turn) for turn in range(requests)]
+    async def one(number: int) -> list[tuple[int, float]]:
+        return [await ask(address, tokens, number * 1000 + turn) for turn in range(requests)]
 
-        start = time.perf_counter()
-        found = [item for part in await asyncio.gather(*map(one, range(clients))) for item in part]
-        seconds = time.perf_counter() - start
+    start = time.perf_counter()
+    found = [item for part in await asyncio.gather(*map(one, range(clients))) for item in part]
+    seconds = time.perf_counter() - start
     firsts = [first for _, first in found]
     return {
         "tokens_per_second": sum(written for written, _ in found) / seconds,
@@ -115,15 +126,19 @@ async def load(address: str, clients: int, requests: int, tokens: int) -> dict[s
     }
 
 
-def engine_alone(place: Path, texts: int, requests: int, tokens: int) -> float:
-    """Return the tokens per second of the engine with as many texts side by side."""
+def engine_alone(place: Path) -> Callable[[int, int, int], float]:
+    """Return a measure of the engine: its tokens per second with so many texts side by side."""
     model, tokenizer = load_model(place, device="cpu")
     write(model, tokenizer, [PROMPT], Sampling(), max_tokens=4)
-    start, written = time.perf_counter(), 0
-    for turn in range(requests):
-        found = write(model, tokenizer, [PROMPT] * texts, Sampling(), max_tokens=tokens, seed=turn)
-        written += sum(len(one.tokens) for part in found for one in part)
-    return written / (time.perf_counter() - start)
+
+    def alone(texts: int, requests: int, tokens: int) -> float:
+        start, written = time.perf_counter(), 0
+        for turn in range(requests):
+            found = write(model, tokenizer, [PROMPT] * texts, Sampling(), max_tokens=tokens, seed=turn)
+            written += sum(len(one.tokens) for part in found for one in part)
+        return written / (time.perf_counter() - start)
+
+    return alone
 
 
 def page(address: str) -> dict[str, float] | None:
@@ -169,32 +184,35 @@ def main() -> None:
             place = Path(stack.enter_context(tempfile.TemporaryDirectory())) / "model"
             new_model(place, options.preset)
         slots = max(options.clients)
-        result["engine_alone"] = {
-            str(count): max(engine_alone(place, count, options.requests, options.tokens) for _ in range(options.rounds))
-            for count in options.clients
-            if count <= 16  # `write` has 16 rows
-        }
         with server(place, slots, options.threads) as address:
-            result["lifelong"] = measured(address, options)
+            result["engine_alone"], result["lifelong"] = measured(address, options, engine_alone(place))
             result["page"] = page(address)
         if options.export is not None:
             with server(options.export, slots, options.threads) as address:
-                result["export"] = measured(address, options)
+                _, result["export"] = measured(address, options)
         if options.gguf is not None:
             with llama_cpp(options.gguf, slots, 512, options.threads) as address:
-                result["llama.cpp"] = measured(address, options)
+                _, result["llama.cpp"] = measured(address, options)
     show(result, options.clients)
     write_json(options.json, result)
 
 
-def measured(address: str, options: argparse.Namespace) -> dict[str, dict[str, float]]:
-    """Return the best round of each number of clients; rounds go through all numbers in turn."""
-    rounds = [
-        {str(count): asyncio.run(load(address, count, options.requests, options.tokens)) for count in options.clients}
-        for _ in range(options.rounds)
-    ]
-    keys = map(str, options.clients)
-    return {key: max((one[key] for one in rounds), key=lambda found: found["tokens_per_second"]) for key in keys}
+def measured(
+    address: str, options: argparse.Namespace, alone: Callable[[int, int, int], float] | None = None
+) -> tuple[dict[str, float], dict[str, dict[str, float]]]:
+    """Return the best round of each number of clients: of the engine alone, and of the server.
+
+    Rounds go through all numbers in turn, and through both.
+    """
+    engine: dict[str, float] = {}
+    best: dict[str, dict[str, float]] = {}
+    for _ in range(options.rounds):
+        for count in options.clients:
+            key, one = str(count), asyncio.run(load(address, count, options.requests, options.tokens))
+            best[key] = max(best.get(key, one), one, key=lambda found: found["tokens_per_second"])
+            if alone is not None and count <= 16:  # `write` has 16 rows
+                engine[key] = max(engine.get(key, 0.0), alone(count, options.requests, options.tokens))
+    return engine, best
 
 
 def show(result: dict[str, Any], clients: list[int]) -> None:

@@ -42,6 +42,19 @@ def test_f43_a_chat_over_http_says_what_a_chat_here_says(client: openai.OpenAI, 
     assert chunks[-1].usage == found.usage
 
 
+def test_a_stream_comes_in_as_few_pieces_as_its_interval_asks(model_dir: Path, serve: Any) -> None:
+    texts, counts = [], []
+    for interval in (0.0, 10.0):
+        with serve(model_dir, stream_interval=interval) as address:
+            client = openai.OpenAI(base_url=f"{address}/v1", api_key="none", max_retries=0)
+            chunks = client.completions.create(model="base", prompt="The import", max_tokens=40, seed=1, stream=True)
+            pieces = [chunk.choices[0].text for chunk in chunks]
+            texts.append("".join(pieces))
+            counts.append(len(pieces))
+    assert texts[0] == texts[1]
+    assert counts[1] <= 2 < counts[0]
+
+
 def test_f10_a_completion_over_http_is_that_of_generate(client: openai.OpenAI, model_dir: Path) -> None:
     model, tokenizer = load_model(model_dir, device="cpu")
     expected = generate(model, tokenizer, "The import", max_tokens=10, seed=3, num_samples=2)

@@ -102,6 +102,18 @@ def load_kernel() -> ctypes.CDLL | None:
         return None
 
 
+def release_threads() -> None:
+    """Let the threads go that helped this one with its products, before another thread takes the work over.
+
+    Each thread that computes has helpers of its own. With more of them than cores GNU's OpenMP lets those that wait
+    sleep rather than spin, also where the first ones are never used again, and a step takes twice as long.
+    """
+    # Where torch brings no OpenMP of this kind there is no such function, and no need of it.
+    release = getattr(ctypes.CDLL(None), "omp_pause_resource_all", None) if os.name == "posix" else None
+    if release is not None:
+        release(1)  # omp_pause_soft: all can be used again
+
+
 def _processor() -> str:
     try:
         lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()

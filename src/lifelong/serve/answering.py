@@ -12,7 +12,8 @@ from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
 from lifelong.serve.errors import as_request_error
-from lifelong.serve.worker import Job, Piece, Worker
+from lifelong.serve.jobs import Job, Piece
+from lifelong.serve.worker import Worker
 
 Pieces = AsyncGenerator[tuple[int, Piece], None]
 Inbox = asyncio.Queue[tuple[int, Piece] | None]

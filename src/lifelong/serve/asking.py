@@ -11,9 +11,9 @@ from lifelong.generate.sampling import Sampling
 from lifelong.model.seq2seq import EncoderDecoderModel
 from lifelong.serve.errors import RequestError
 from lifelong.serve.exported import AnyViews, Exported
+from lifelong.serve.jobs import Job
 from lifelong.serve.requests import ChatRequest, CompletionRequest, EmbeddingRequest, Message, WritingRequest
 from lifelong.serve.views import Views
-from lifelong.serve.worker import Job
 from lifelong.settings.serve import ServeSettings
 
 if TYPE_CHECKING:

@@ -9,7 +9,7 @@ import uuid
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from lifelong.serve.worker import Piece, Token
+from lifelong.serve.jobs import Piece, Token
 from lifelong.tokens.base import Tokenizer
 
 Json = dict[str, Any]

@@ -7,8 +7,8 @@ from torch import Tensor
 
 from lifelong.generate.inference import inference
 from lifelong.model.experts import share_weights
+from lifelong.serve.jobs import Token
 from lifelong.serve.views import Views
-from lifelong.serve.worker import Token
 
 _CELLS = 16_000_000  # scores that are held at once
 

@@ -20,6 +20,7 @@ from lifelong.serve.embedding import embed
 from lifelong.serve.errors import as_request_error
 from lifelong.serve.exported import AnyViews
 from lifelong.serve.guard import read_body
+from lifelong.serve.jobs import Job, Piece, Token
 from lifelong.serve.metrics import Metrics
 from lifelong.serve.replies import Reply, usage, vectors
 from lifelong.serve.requests import (
@@ -32,7 +33,7 @@ from lifelong.serve.requests import (
 from lifelong.serve.scoring import score
 from lifelong.serve.sources import Sources
 from lifelong.serve.views import Views
-from lifelong.serve.worker import Job, Piece, Token, Worker
+from lifelong.serve.worker import Worker
 from lifelong.settings.serve import ServeSettings
 
 _log = logging.getLogger("lifelong.serve")
@@ -44,7 +45,9 @@ class Service:
     def __init__(self, views: AnyViews, settings: ServeSettings, sources: Sources | None) -> None:
         self._views, self._settings = views, settings
         self.postman, self.metrics = Postman(), Metrics()
-        self.worker = Worker(views, queue=settings.queue, deliver=self.postman.deliver)
+        self.worker = Worker(
+            views, queue=settings.queue, deliver=self.postman.deliver, interval=settings.stream_interval
+        )
         self._asking = Asking(views, settings, sources)
         self._created = int(time.time())
 

@@ -11,84 +11,17 @@ from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
 from lifelong.errors import LifelongError
-from lifelong.generate.sampling import Sampling
 from lifelong.generate.slots import Engine, Finish, Step
 from lifelong.generate.stream import TextStream
+from lifelong.model.kernel import release_threads
 from lifelong.serve.exported import AnyViews
+from lifelong.serve.jobs import Job, Piece, Token
 
 Found = TypeVar("Found")
 
 
 class Busy(LifelongError):
     """As many texts wait as may."""
-
-
-@dataclass(frozen=True)
-class Token:
-    """One token of a text, with what was asked about it; see `lifelong.generate.slots.Step`."""
-
-    number: int
-    logprob: float | None
-    top: tuple[tuple[int, float], ...]
-
-
-@dataclass
-class Piece:
-    """What is new of a text since the last piece.
-
-    Attributes:
-        text: what the tokens spell so far, whole characters.
-        tokens: if their log-probabilities were asked for.
-        finish: why the text ends here; None: it goes on.
-        written: tokens that were written in all, at the end.
-        experts: at the end, the weight of each expert.
-        error: what went wrong, in place of an end.
-    """
-
-    text: str = ""
-    tokens: list[Token] = field(default_factory=list)
-    finish: Finish | None = None
-    written: int = 0
-    experts: dict[str, float] = field(default_factory=dict)
-    error: Exception | None = None
-
-    @property
-    def last(self) -> bool:
-        """Whether nothing follows."""
-        return self.finish is not None or self.error is not None
-
-    def joined(self, other: Piece) -> Piece:
-        """Return both as one."""
-        return Piece(
-            self.text + other.text,
-            self.tokens + other.tokens,
-            other.finish,
-            other.written,
-            other.experts,
-            other.error,
-        )
-
-
-@dataclass(eq=False)
-class Job:
-    """A text to write. ``view`` is of `Views.target`; the rest are arguments of `Slots.join`, and strings that end it.
-
-    With ``whole`` there is one piece, at the end.
-    """
-
-    view: str
-    ids: list[int]
-    sampling: Sampling
-    max_tokens: int
-    seed: int | None = None
-    sample: int = 0
-    stop: tuple[str, ...] = ()
-    stop_ids: frozenset[int] = frozenset()
-    logprobs: int | None = None
-    whole: bool = False
-    given_up: bool = False
-    since: float = field(default_factory=time.monotonic)
-    first: float | None = None  # seconds until its first token
 
 
 @dataclass
@@ -98,6 +31,7 @@ class _Writing:
     pieces: list[str]
     tokens: list[Token] = field(default_factory=list)
     written: int = 0
+    shown: bool = False  # whether there was a piece
 
 
 Deliver = Callable[[list[tuple[Job, Piece]]], None]
@@ -109,11 +43,14 @@ class Worker:
     Args:
         views: the model; no other thread may touch it from then on.
         queue: texts and other work that wait at most.
-        deliver: called in that thread with the pieces of all texts after every step.
+        deliver: called in that thread with the pieces of texts.
+        interval: seconds in which a text gets one piece at most, beside its first and last. A small model writes more
+            tokens in a second than anyone reads, and to send one alone costs as much as to write it.
     """
 
-    def __init__(self, views: AnyViews, *, queue: int, deliver: Deliver) -> None:
-        self._views, self._queue, self._deliver = views, queue, deliver
+    def __init__(self, views: AnyViews, *, queue: int, deliver: Deliver, interval: float = 0.0) -> None:
+        self._views, self._queue, self._deliver, self._interval = views, queue, deliver, interval
+        self._due = 0.0
         self._change = threading.Condition()
         self._waiting: deque[Job] = deque()
         self._work: deque[tuple[Callable[[], Any], Future[Any]]] = deque()
@@ -123,7 +60,8 @@ class Worker:
         self._thread = threading.Thread(target=self._run, name="engine", daemon=True)
 
     def start(self) -> None:
-        """Begin."""
+        """Begin; in the thread that computed until now, where there was one."""
+        release_threads()
         self._thread.start()
 
     def close(self) -> None:
@@ -184,8 +122,12 @@ class Worker:
             for call, future in work:
                 _settle(call, future)
             self._drop_given_up()
+            now = time.monotonic()
+            show = now >= self._due
+            if show:
+                self._due = now + self._interval
             for view in self._admit():
-                self._write(view)
+                self._write(view, show=show)
         for _, future in self._work:
             future.cancel()
         self._views.close()
@@ -244,15 +186,15 @@ class Worker:
         self.counts["prompt_tokens"] += len(job.ids)
         return True
 
-    def _write(self, view: str) -> None:
-        """Write one more token of all texts of a view."""
+    def _write(self, view: str, *, show: bool) -> None:
+        """Write one more token of all texts of a view, and deliver what is new, or only first and last pieces."""
         texts = self._texts[view]
         out: list[tuple[Job, Piece]] = []
         try:
             slots = self._views.slots(view)
             for step in slots.step():
                 writing = texts[step.handle]
-                piece = self._piece(writing, step, slots)
+                piece = self._piece(writing, step, slots, show=show)
                 if piece is not None:
                     out.append((writing.job, piece))
                     if piece.last:
@@ -265,7 +207,7 @@ class Worker:
         if out:
             self._deliver(out)
 
-    def _piece(self, writing: _Writing, step: Step, slots: Engine) -> Piece | None:
+    def _piece(self, writing: _Writing, step: Step, slots: Engine, *, show: bool) -> Piece | None:
         """Return what a step adds to a text that can be shown, if anything."""
         job = writing.job
         if job.first is None:
@@ -282,8 +224,9 @@ class Worker:
         finish: Finish | None = "stop" if ended else step.finish
         if finish is not None:
             writing.stream.finish()
-        elif job.whole or not (writing.pieces or writing.tokens):
+        elif job.whole or not (writing.pieces or writing.tokens) or (writing.shown and not show):
             return None
+        writing.shown = True
         piece = Piece("".join(writing.pieces), writing.tokens, finish, writing.written, experts)
         writing.pieces.clear()
         writing.tokens = []

@@ -34,6 +34,12 @@ class ServeSettings(AddressSettings, DrawingSettings):
         gt=0,
         description="New tokens unless a request names a number (default: 128, or half the context).",
     )
+    stream_interval: float = Field(
+        default=0.05,
+        ge=0,
+        le=10,
+        description="Seconds between two pieces of a streamed text; what is written meanwhile comes together. 0: none.",
+    )
     max_choices: int = Field(default=16, gt=0, description="Texts that one request may ask for.")
     max_messages: int = Field(default=256, gt=0, description="Messages of a conversation at most.")
     max_body: int = Field(default=2_000_000, gt=0, description="Bytes of a request at most.")

@@ -114,6 +114,8 @@ class Tokenizer:
 
     def _encode(self, texts: list[str]) -> list[list[int]]:
         try:
+            if len(texts) == 1:  # without the threads of a batch, which may have to wait for a core
+                return [self.library.encode(texts[0], add_special_tokens=False).ids]
             encodings = self.library.encode_batch_fast(texts, add_special_tokens=False)
         except TypeError:  # all the library says of a lone surrogate
             if all(is_unicode(text) for text in texts):
