@@ -97,7 +97,7 @@ def learn(
             weighted = [replace(item, weight=item.weight * settings.importance) for item in corpus.train]
             corpus = replace(corpus, train=weighted)
         network, tokenizer = load_model(root, device=place.device)
-        base = _check_weights(network, store)
+        base = check_weights(network, store)
         check_teacher(settings, mode, network)
         if mode == "adapter":
             check_rank(network, settings.lora_rank)
@@ -110,7 +110,7 @@ def learn(
         return _give(lesson, known, [str(model), *sources], spare=spare, dry_run=dry_run)
 
 
-def _check_weights(network: LanguageModel, store: ModelStore) -> str:
+def check_weights(network: LanguageModel, store: ModelStore) -> str:
     """Return the fingerprint of a model's weights.
 
     Raises:

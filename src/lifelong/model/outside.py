@@ -12,6 +12,7 @@ from lifelong.model.directory import CONFIG, find_model, read_model
 from lifelong.model.encoder import build_model
 from lifelong.model.foreign import ForeignModel
 from lifelong.model.transformer import Transformer
+from lifelong.model.weights import TORCH_WEIGHTS, WEIGHTS
 from lifelong.tokens.base import Tokenizer
 from lifelong.tokens.imported import import_tokenizer
 from lifelong.tokens.loading import load_tokenizer
@@ -32,6 +33,8 @@ def load_outside(path: Path, *, device: torch.device | None = None) -> tuple[Lan
     """
     place = find_model(path)
     model, notes = read_model(place)
+    if not (place / WEIGHTS).is_file() and (place / TORCH_WEIGHTS).is_file():
+        notes.append(f"of {TORCH_WEIGHTS} only the weights were read; nothing else in it was run")
     rows = model.config.vocab_size
     if not any((place / name).is_file() for name in ("tokenizer.json", "spm.model", "tokenizer.model")):
         raise LifelongError(

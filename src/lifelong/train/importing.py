@@ -10,7 +10,7 @@ from typing import Any
 from lifelong import progress
 from lifelong.errors import LifelongError
 from lifelong.files import writer_lock
-from lifelong.model.directory import find_model, is_model_directory
+from lifelong.model.directory import find_model, fingerprint, is_model_directory
 from lifelong.model.gguf_file import gguf_to_directory
 from lifelong.model.hub import base_name
 from lifelong.model.outside import load_outside
@@ -46,10 +46,6 @@ def import_model(path: Path, out: Path) -> Imported:
         raise LifelongError("no such file or directory", where=str(path), fix="Name a GGUF file or a model directory.")
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise LifelongError("the output is not empty; it is never overwritten", where=str(out), fix="Choose another.")
-    if path.is_dir() and ModelStore.open(find_model(path)).state():
-        raise LifelongError(
-            "this is a model directory of ours already", where=str(path), fix="Copy it, or use it where it is."
-        )
     with tempfile.TemporaryDirectory(prefix="lifelong-import-") as folder:
         place, notes = path, []
         if path.is_file():
@@ -57,6 +53,12 @@ def import_model(path: Path, out: Path) -> Imported:
             notes = gguf_to_directory(path, place)
         model, tokenizer, more = load_outside(place)
     notes += more
+    if path.is_dir() and (state := ModelStore.open(find_model(path)).state()):
+        if state.get("base_fingerprint") in (None, fingerprint(model)):
+            raise LifelongError(
+                "this is a model directory of ours already", where=str(path), fix="Copy it, or use it where it is."
+            )
+        notes.append("its weights were changed since its last lesson: history, memory and adapters stay behind")
     for line in notes:
         progress.note(f"note: {line}")
     name = path.stem if path.is_file() else base_name(path)
