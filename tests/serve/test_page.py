@@ -49,7 +49,9 @@ def taught(model_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
         {"event": "lesson", "session": 1, "domain": EVIL, "generation": 2, "accepted": False, "reasons": [EVIL]},
     ]
     (place / "lifelong" / "history.jsonl").write_text("".join(json.dumps(event) + "\n" for event in events))
-    matrix = {"domains": ["base", EVIL], "sessions": ["base", EVIL], "bpb": [[2.5, 3.0], [2.6, 2.0]]}
+    # Wider than a phone, with what only a screen reader says at the far end.
+    names, others = ["base", *(f"domain {number}" for number in range(6)), EVIL], [2.0] * 6
+    matrix = {"domains": names, "sessions": ["base", EVIL], "bpb": [[2.5, *others, 3.0], [2.6, *others, 2.0]]}
     (place / "lifelong" / "state.json").write_text(json.dumps({"matrix": matrix, "adapters": []}))
     run = place / "runs" / "0001-learn"
     run.mkdir(parents=True)
@@ -80,17 +82,19 @@ def test_f35_the_page_talks_and_shows_what_was_learned_by_keyboard_alone(
         tab.wait_for_selector(".turn.assistant:not([aria-busy])")
         assert tab.inner_text(".turn.user .text") == EVIL
         assert "tokens" in tab.inner_text(".turn.assistant .who")
+        wide = "document.documentElement.scrollWidth <= innerWidth"
+        assert tab.evaluate(wide)
         tab.focus("#tab-chat")
         tab.keyboard.press("ArrowRight")
         tab.wait_for_selector("#memory:not([hidden]) .heat td.taught")
         assert EVIL in tab.inner_text("#history") and "undone by the gate" in tab.inner_text("#history")
         assert tab.locator(".heat td.worse").count() == 1
+        assert tab.evaluate(wide)
         tab.keyboard.press("ArrowRight")
         tab.wait_for_selector("#training:not([hidden]) svg path.held")
         with (taught / "runs" / "0001-learn" / "metrics.jsonl").open("a") as file:
             file.write('{"step": 21, "bits_per_byte": 1.5}\n')
         tab.wait_for_selector("#status:has-text('step 21 of 40')")
-        wide = "document.documentElement.scrollWidth <= innerWidth"
         assert tab.evaluate(wide)
         dark = tab.evaluate("getComputedStyle(document.body).backgroundColor")
         tab.select_option("#theme", "light")
