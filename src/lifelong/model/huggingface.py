@@ -92,7 +92,7 @@ def from_huggingface(raw: dict[str, Any], *, where: str = "config.json") -> Mode
         raise LifelongError(
             f"this model needs code of its own (auto_map: {', '.join(sorted(raw['auto_map']))}), which is never run",
             where=where,
-            fix=f"Choose a model without such code, of one of these families: {', '.join(_ARCHITECTURES)}.",
+            fix="Choose a model without such code: any causal one of transformers' own families, EuroBERT or T5.",
         )
     if kind not in _ARCHITECTURES:
         known = ", ".join(_ARCHITECTURES)
