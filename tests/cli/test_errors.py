@@ -29,6 +29,9 @@ from lifelong.errors import Interrupted, LifelongError
         (["generate", "model"], "--prompt"),
         (["chat", "model", "--json"], "--message"),
         (["quickstart", "--minutes", "0"], "leaves no time"),
+        (["pipeline", "--steps", "5"], "--pretrain steps=VALUE, --sft steps=VALUE. --epochs N bounds both."),
+        (["pipeline", "--batch-size=5"], "--batch-size. It is a setting of each training: --pretrain batch_size=VALUE"),
+        (["pipeline", "--vocab-sice", "5"], "Unknown option: --vocab-sice. Did you mean --vocab-size?"),
     ],
 )
 def test_a_wrong_command_exits_2_with_a_message_and_no_traceback(
@@ -40,6 +43,16 @@ def test_a_wrong_command_exits_2_with_a_message_and_no_traceback(
     assert err.startswith("lifelong: ")
     assert message in err
     assert "Traceback" not in err
+
+
+@pytest.mark.parametrize(
+    "arguments", [["pipeline", "--bogus"], ["report", "model", "--title", "x"], ["verify", "--steps", "5"]]
+)
+def test_an_option_that_is_near_none_gets_no_suggestion(
+    arguments: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(arguments) == 2
+    assert "Did you mean" not in capsys.readouterr().err
 
 
 def test_an_unknown_setting_in_a_file_names_line_and_nearest(
