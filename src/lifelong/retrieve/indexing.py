@@ -206,8 +206,8 @@ def _texts(file: SourceFile, report: Report) -> Iterator[tuple[str, int, list[in
     """
     if file.container not in _PLAIN:
         for document in read_file(file, report.problem):
-            name = document.name if document.line is None else f"{document.name}#{document.line}"
-            yield document.text, 0, None, name, document.kind, document.line
+            name = document.name if document.line is None else f"{document.name}#{abs(document.line)}"
+            yield document.text, 0, None, name, document.kind, max(0, document.line or 0)
         return
     whole = "".join(text_chunks(file))
     body = front_matter(whole)[0] if file.container == "markdown" else whole
