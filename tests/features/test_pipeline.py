@@ -105,6 +105,9 @@ def test_f44_one_command_makes_a_tuned_model_with_a_matrix_and_a_second_does_not
     assert matrix["domains"] == ["base", "chat"] and len(matrix["bpb"]) == 2
     events = [event["event"] for event in ModelStore.open(whole).history()]
     assert events == ["train", "train", "export"] and ModelStore.open(whole).damage() == []
+    assert main(["history", str(whole)]) == 0
+    shown = capsys.readouterr().out
+    assert "Hugging Face files in fp32, in place" in shown and "lower is better" in shown and "--to STATE" in shown
     assert "bits per byte, chat, test" in (whole / "README.md").read_text()
     export = json.loads((whole / "pipeline/export.json").read_text())
     assert "computes the same" in export["checked_with"] and "model.safetensors" in export["files"]
@@ -399,6 +402,7 @@ def test_f13_f44_a_data_file_is_learned_and_later_files_go_on_from_there(
     assert list(statuses(result)) == ["train", "evaluate", "export"] == done(result)
     assert "training a new one" in said and "ONNX" in said
     assert (tmp_path / "onnx_model" / "export.json").is_file()
+    assert ModelStore.open(tmp_path / "trained_model").history()[-1]["onnx"] == "onnx_model"
     # The second file, with the directories that are meant where none are named.
     second = ["pipeline", "--data-file", "web.json", "--epochs", "1", "--pretrain", *ALIKE]
     result, said = call(capsys, second)
