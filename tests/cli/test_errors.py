@@ -129,3 +129,11 @@ def test_every_extra_has_an_install_command() -> None:
     assert app._extra_of("datasets.arrow_dataset") == "hub"
     assert app._extra_of("lancedb") == "rag"
     assert app._extra_of("torch") is None
+
+
+def test_a_text_too_short_to_hold_some_out_is_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "t.txt").write_text("one word " * 6)
+    assert main(["evaluate", "model", "--data", str(tmp_path / "t.txt")]) == 2
+    said = capsys.readouterr().err
+    assert "the test split of this text is empty: 54 bytes in 1 document are too little" in said
+    assert "--split train" in said and "more than 8,000 bytes" in said
