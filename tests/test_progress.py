@@ -33,9 +33,23 @@ def test_long_work_gives_a_plain_line_with_the_time_left(
     out, err = capsys.readouterr()
     lines = err.splitlines()
     assert out == ""
-    assert len(lines) == 4  # every 30 seconds, and at the end
-    assert lines[0] == ("Pretraining: 30 of 100 (30%), about 1 min 10 s left  loss 4.700  2.500 bpb  12,346 tok/s")
+    assert len(lines) == 5  # after 2 seconds, then every 30, and at the end
+    assert lines[0] == ("Pretraining: 2 of 100 (2%), about 1 min 38 s left  loss 4.980  2.500 bpb  12,346 tok/s")
+    assert lines[1].startswith("Pretraining: 32 of 100 (32%)")
     assert lines[-1].startswith("Pretraining: done in 1 min 40 s  loss 4.000")
+
+
+@pytest.mark.parametrize("terminal", [io.StringIO(), _Terminal()], ids=["log", "dumb terminal"])
+def test_work_of_a_few_seconds_names_itself_once(terminal: io.StringIO, monkeypatch: pytest.MonkeyPatch) -> None:
+    now = 1000.0
+    monkeypatch.setattr(progress.time, "monotonic", lambda: now)
+    monkeypatch.setattr(sys, "stderr", terminal)
+    monkeypatch.setenv("TERM", "dumb")
+    with progress.task("Measuring the gate", total=5) as shown:
+        for done in range(1, 6):
+            now += 1.5
+            shown(done)
+    assert terminal.getvalue().splitlines() == ["Measuring the gate: 2 of 5 (40%), about 4 s left"]
 
 
 def test_a_terminal_gets_bars_and_notes_above_them(monkeypatch: pytest.MonkeyPatch) -> None:

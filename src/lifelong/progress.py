@@ -1,11 +1,12 @@
 """What long work shows of itself, on standard error.
 
-On a terminal: a bar with the time left. Elsewhere (a log, a pipe): a plain line now and then, so that a log stays short
-and still tells how far the work is. Rich is imported only when something is shown.
+On a terminal: a bar with the time left. Elsewhere (a log, a pipe): a plain line soon, so that nothing seems to hang,
+then one now and then, so that a log stays short. Rich is imported only when something is shown.
 """
 
 from __future__ import annotations
 
+import os
 import sys
 import time
 from collections.abc import Iterator
@@ -16,8 +17,8 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from rich.progress import Progress, TaskID
 
-# Seconds between two plain lines of one task.
-PLAIN_INTERVAL = 30.0
+# Seconds before the first plain line of a task, and between two of them.
+FIRST_LINE, PLAIN_INTERVAL = 2.0, 30.0
 
 _FORMATS = {
     "loss": "loss {:.3f}",
@@ -40,7 +41,8 @@ class Task:
         self._facts: dict[str, float | str] = {}
         self._display = display
         self._row: TaskID | None = display.add_task(title, total=total, facts="") if display else None
-        self._started = self._shown = time.monotonic()
+        self._started = time.monotonic()
+        self._next = self._started + FIRST_LINE  # when a plain line is due
 
     def update(
         self, done: float | None = None, *, advance: float = 0, total: float | None = None, **facts: float | str | None
@@ -54,8 +56,8 @@ class Task:
         self._facts.update({name: value for name, value in facts.items() if value is not None})
         if self._display is not None and self._row is not None:
             self._display.update(self._row, completed=self.done, total=self.total, facts=self._describe())
-        elif time.monotonic() - self._shown >= PLAIN_INTERVAL:
-            self._shown = time.monotonic()
+        elif time.monotonic() >= self._next:
+            self._next = time.monotonic() + PLAIN_INTERVAL
             print(self._line(), file=sys.stderr, flush=True)
 
     def __call__(self, done: float, total: float | None = None) -> None:
@@ -98,7 +100,7 @@ def task(title: str, total: float | None = None) -> Iterator[Task]:
     an inner one gets a row of its own.
     """
     global _display
-    if _display is not None or not sys.stderr.isatty():
+    if _display is not None or not _draws():
         work = Task(title, total, _display)
         try:
             yield work
@@ -115,6 +117,11 @@ def task(title: str, total: float | None = None) -> Iterator[Task]:
         finally:
             work._close()
             _display = None
+
+
+def _draws() -> bool:
+    """Whether standard error is a terminal on which a bar can be drawn; on a dumb one rich shows nothing at all."""
+    return sys.stderr.isatty() and os.environ.get("TERM", "").lower() not in ("dumb", "unknown")
 
 
 def _make_display() -> Progress:

@@ -29,6 +29,9 @@ from lifelong.errors import Interrupted, LifelongError
         (["generate", "model"], "--prompt"),
         (["chat", "model", "--json"], "--message"),
         (["quickstart", "--minutes", "0"], "leaves no time"),
+        (["pipeline", "--steps", "5"], "--pretrain steps=VALUE, --sft steps=VALUE. --epochs N bounds both."),
+        (["pipeline", "--batch-size=5"], "--batch-size. It is a setting of each training: --pretrain batch_size=VALUE"),
+        (["pipeline", "--vocab-sice", "5"], "Unknown option: --vocab-sice. Did you mean --vocab-size?"),
     ],
 )
 def test_a_wrong_command_exits_2_with_a_message_and_no_traceback(
@@ -40,6 +43,16 @@ def test_a_wrong_command_exits_2_with_a_message_and_no_traceback(
     assert err.startswith("lifelong: ")
     assert message in err
     assert "Traceback" not in err
+
+
+@pytest.mark.parametrize(
+    "arguments", [["pipeline", "--bogus"], ["report", "model", "--title", "x"], ["verify", "--steps", "5"]]
+)
+def test_an_option_that_is_near_none_gets_no_suggestion(
+    arguments: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(arguments) == 2
+    assert "Did you mean" not in capsys.readouterr().err
 
 
 def test_an_unknown_setting_in_a_file_names_line_and_nearest(
@@ -116,3 +129,11 @@ def test_every_extra_has_an_install_command() -> None:
     assert app._extra_of("datasets.arrow_dataset") == "hub"
     assert app._extra_of("lancedb") == "rag"
     assert app._extra_of("torch") is None
+
+
+def test_a_text_too_short_to_hold_some_out_is_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "t.txt").write_text("one word " * 6)
+    assert main(["evaluate", "model", "--data", str(tmp_path / "t.txt")]) == 2
+    said = capsys.readouterr().err
+    assert "the test split of this text is empty: 54 bytes in 1 document are too little" in said
+    assert "--split train" in said and "more than 8,000 bytes" in said

@@ -81,6 +81,23 @@ def test_table_shows_numbers_and_changes() -> None:
     assert "backward transfer -0.233" in text
 
 
+def test_a_narrow_screen_shows_every_name_whole_and_every_cell() -> None:
+    names = [f"correspondence_of_the_department_{number}" for number in range(1, 9)]
+    rows = [[2.0 + i / 8 + j / 100 for j in range(8)] for i in range(9)]
+    wide = Matrix(names, ["start", *names], rows)
+    out = io.StringIO()
+    console = Console(file=out, width=80)
+    for table in wide.to_tables(console.width):
+        console.print(table)
+    lines = out.getvalue().splitlines()
+    assert max(map(len, lines)) <= 80 and "…" not in out.getvalue()
+    assert all(f"{value:.3f}" in out.getvalue() for row in rows for value in row)
+    heads = [line for line in lines if line.startswith("┃")]
+    assert all(any(f"_{number} ┃" in line or f" {number} ┃" in line for line in heads) for number in range(1, 9))
+    assert out.getvalue().count("backward transfer") == 1 and "domains 1 to 3 of 8" in out.getvalue()
+    assert len(wide.to_tables(500)) == len(FULL.to_tables(80)) == 1
+
+
 def test_names_are_not_read_as_console_markup() -> None:
     out = io.StringIO()
     Console(file=out, width=100).print(Matrix(["[red]x"], ["[bold]"], [[1.0]]).to_table())

@@ -105,6 +105,9 @@ def test_f44_one_command_makes_a_tuned_model_with_a_matrix_and_a_second_does_not
     assert matrix["domains"] == ["base", "chat"] and len(matrix["bpb"]) == 2
     events = [event["event"] for event in ModelStore.open(whole).history()]
     assert events == ["train", "train", "export"] and ModelStore.open(whole).damage() == []
+    assert main(["history", str(whole)]) == 0
+    shown = capsys.readouterr().out
+    assert "Hugging Face files in fp32, in place" in shown and "lower is better" in shown and "--to STATE" in shown
     assert "bits per byte, chat, test" in (whole / "README.md").read_text()
     export = json.loads((whole / "pipeline/export.json").read_text())
     assert "computes the same" in export["checked_with"] and "model.safetensors" in export["files"]
@@ -285,6 +288,45 @@ def test_f44_a_dry_run_says_all_and_changes_nothing(
     assert {name for name, status in statuses(result).items() if status == "would run"} == {"evaluate", "export"}
 
 
+def test_f44_a_dry_run_counts_the_steps_that_are_run_and_says_what_is_missing(
+    place: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def in_epochs(out: Path) -> list[str]:
+        counted = {"steps=5": "epochs=0.3", "steps=4": "epochs=1"}
+        return [counted.get(word, word) for word in command(place, out, "--skip", "export")]
+
+    words = in_epochs(tmp_path / "m")
+    planned, said = call(capsys, [*words, "--dry-run"])
+    assert "sft/chat/train: " in said and not (tmp_path / "m").exists()
+    assert "Not counted in that time: learning the tokenizer, caching the text, measuring held-out text" in said
+    assert "the evaluation" in said and "export" not in said.splitlines()[-1]
+    result, _ = call(capsys, words)
+    for phase in ("pretrain", "sft"):
+        steps, parameters = (planned["stages"][phase][key] for key in ("steps", "parameters"))
+        assert (steps, parameters) == tuple(result["stages"][phase][key] for key in ("steps", "parameters"))
+    # Counted on the caches that are there now.
+    again, _ = call(capsys, [*words, "--dry-run", "--redo", "sft"])
+    assert again["stages"]["sft"]["steps"] == result["stages"]["sft"]["steps"]
+    words = in_epochs(tmp_path / "n")
+    words[words.index(str(place / "talk.jsonl"))] = str(place / "docs" / "000.txt")
+    assert main([*words, "--dry-run"]) == 2
+    assert "000.txt: there is nothing for chat tuning: no conversations" in capsys.readouterr().err
+
+
+def test_f44_a_dry_run_on_a_data_file_counts_its_steps_and_conversations(
+    place: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    rows = [{"question": f"What of {text[:20]!r}?", "answer": text[:400]} for text in TEXTS[:40]]
+    (tmp_path / "web.json").write_text(json.dumps(rows))
+    words = ["pipeline", "--data-file", str(tmp_path / "web.json"), "--out", str(tmp_path / "m"), "--epochs", "2"]
+    words += ["--preset", str(place / "small.yaml"), "--pretrain", *ALIKE, "--skip", "evaluate", "--skip", "export"]
+    planned, said = call(capsys, [*words, "--dry-run"])
+    count = planned["stages"]["train"]["steps"]
+    assert "of them conversations" in said and "none of them" not in said and not (tmp_path / "m").exists()
+    result, _ = call(capsys, words)
+    assert result["stages"]["train"]["steps"] == count
+
+
 def test_f41_the_phase_pipeline_of_train_and_a_pipeline_profile(
     place: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -399,6 +441,7 @@ def test_f13_f44_a_data_file_is_learned_and_later_files_go_on_from_there(
     assert list(statuses(result)) == ["train", "evaluate", "export"] == done(result)
     assert "training a new one" in said and "ONNX" in said
     assert (tmp_path / "onnx_model" / "export.json").is_file()
+    assert ModelStore.open(tmp_path / "trained_model").history()[-1]["onnx"] == "onnx_model"
     # The second file, with the directories that are meant where none are named.
     second = ["pipeline", "--data-file", "web.json", "--epochs", "1", "--pretrain", *ALIKE]
     result, said = call(capsys, second)

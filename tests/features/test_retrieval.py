@@ -132,6 +132,17 @@ def test_f22_places_are_those_of_the_file(place: Path, tmp_path: Path, capsys: p
     assert "rows.jsonl:1" in capsys.readouterr().out
 
 
+def test_f21_headings_are_read_by_suffix(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "docs").mkdir()
+    (tmp_path / "docs" / "a.adoc").write_text("= Kettle\n\n== Boiling\n\n# not a title\n\nWater boils in it.\n")
+    (tmp_path / "docs" / "b.txt").write_text("A script:\n\n# remove what is left\nrm -r build\n\nThe oven is clean.\n")
+    _json(capsys, "index", tmp_path / "docs", "--store", tmp_path / "s", "--embedder", "hashed", "--min-length", 0,
+          "--method", "paragraph")  # fmt: skip
+    for query, titles in (("water boils", ["Kettle", "Boiling"]), ("oven clean", [])):
+        hits = _json(capsys, "search", tmp_path / "s", query)["hits"]
+        assert hits[0]["headings"] == titles
+
+
 def test_f23_ask_answers_and_cites_without_the_network(
     place: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

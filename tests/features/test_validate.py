@@ -385,3 +385,16 @@ def test_f17_a_source_that_is_not_there(tmp_path: Path, capsys: pytest.CaptureFi
     assert main(["validate", str(tmp_path / "nothing"), "--json"]) == 2
     out, err = capsys.readouterr()
     assert (out, "no such file or folder" in err) == ("", True)
+
+
+def test_f17_rows_of_an_array_on_one_line_are_named_by_number(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    good = {"question": "What is a cat?", "answer": "An animal that purrs."}
+    rows = [good, {"question": "Why?", "answer": ""}, good, {"foo": 1}]
+    (tmp_path / "rows.json").write_text(json.dumps(rows))
+    assert main(["validate", str(tmp_path / "rows.json")]) == 2
+    said = capsys.readouterr().out
+    assert "rows.json, item 2  every assistant turn is empty" in said
+    assert "rows.json, item 4  the row has no 'question'" in said
+    assert f"rows.json, item 3  same as {tmp_path / 'rows.json'}, item 1:" in said and "rows.json:1" not in said

@@ -62,6 +62,7 @@ def test_f10_prompts_of_a_file_are_written_side_by_side_as_each_alone(
     [
         (["--prompt", "x", "--temperature", "-1"], "temperature"),
         (["--prompt", "x", "--top-p", "1.5"], "top_p"),
+        (["--prompt", "x", "--greedy", "--temperature", "0.7"], "--greedy is temperature 0, and temperature 0.7"),
         (["--prompt", "x", "--max-tokens", "96"], "at most 95"),
         (["--prompt", "x", "--stop", ""], "empty"),
         (["--prompt", "x", "--interactive"], "give either"),
@@ -82,6 +83,12 @@ def test_what_cannot_be_written_is_said(
     assert main(["generate", str(place), *arguments]) == 2
     out, err = capsys.readouterr()
     assert said in err and "Traceback" not in err and not out
+
+
+def test_greedy_is_temperature_0_in_both_verbs(place: Path, capsys: Capture) -> None:
+    for verb, asked in (("generate", "--prompt"), ("chat", "--message")):
+        words = (verb, place, asked, "The names of", "--max-tokens", 8)
+        assert told(capsys, *words, "--greedy") == told(capsys, *words, "--temperature", 0)
 
 
 def test_an_encoder_says_what_it_can_do(tokenizer: BPETokenizer, tmp_path: Path, capsys: Capture) -> None:

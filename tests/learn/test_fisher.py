@@ -64,6 +64,23 @@ def sea(tmp_path: Path) -> Path:
     return tmp_path / "sea.txt"
 
 
+@pytest.mark.parametrize(
+    ("choices", "said"),
+    [
+        ({"mode": "full"}, "for EWC, to find what 2 domains need of the weights"),
+        ({"mode": "adapter"}, "for EWC, to find what a domain needs of the weights"),
+        ({"mode": "full", "use_ewc": False}, ""),
+    ],
+)
+def test_the_time_that_is_announced_names_the_estimate_of_ewc(
+    model: Path, sea: Path, choices: dict[str, object], said: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    settings = LearnSettings.build({**SMALL, "domain": "sea", "steps": 2, **choices})
+    assert learn(model, [str(sea)], settings, dry_run=True) is None
+    found = capsys.readouterr().err
+    assert said in found and ("EWC" in found) == bool(said)
+
+
 def test_f18_a_domain_without_any_text_left_is_still_guarded(
     model: Path, code_file: Path, sea: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -9,6 +9,7 @@ from xml.etree import ElementTree
 
 import pytest
 
+from lifelong.cli.app import main
 from lifelong.evaluate.matrix import Matrix
 from lifelong.report.html import render_report, write_report
 
@@ -159,3 +160,23 @@ def test_many_domains_and_cells_not_measured() -> None:
 def test_the_file_is_written(tmp_path: Path, content: dict[str, Any]) -> None:
     write_report(tmp_path / "report.html", **content)
     assert (tmp_path / "report.html").read_text(encoding="utf-8") == render_report(**content)
+
+
+def test_a_page_has_a_name_of_its_own_and_replaces_reports_only(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = tmp_path / "runs" / "0001-pretrain"
+    run.mkdir(parents=True)
+    (run / "run.json").write_text('{"status": "finished"}')
+    (run / "metrics.jsonl").write_text('{"step": 1, "loss": 2.0}\n')
+    monkeypatch.chdir(tmp_path)
+    page = tmp_path / "0001-pretrain-report.html"
+    for _ in range(2):  # an earlier report is replaced
+        assert main(["report", str(run)]) == 0
+        assert page.name in capsys.readouterr().out and "finished" in page.read_text()
+    page.write_text("<!doctype html>\n<p>mine</p>")
+    for words in ([], ["--out", page.name]):
+        assert main(["report", str(run), *words]) == 2
+        assert "this is not a report" in capsys.readouterr().err
+    assert "mine" in page.read_text()
+    assert main(["report", str(run), "--out", str(tmp_path)]) == 2

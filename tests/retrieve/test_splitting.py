@@ -6,7 +6,7 @@ import argparse
 import inspect
 import itertools
 import pydoc_data.topics as topics
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 from hypothesis import given
@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from lifelong.errors import LifelongError
 from lifelong.retrieve.splitting import METHODS, DocumentProcessor
-from lifelong.retrieve.structure import Fences, blocks
+from lifelong.retrieve.structure import Fences, Markup, blocks, markup_of
 
 _PLAIN_METHODS = [method for method in METHODS if method != "regex"]
 _SENTENCE = st.sampled_from(
@@ -39,11 +39,14 @@ _PIECE = st.one_of(
 _TEXT = st.lists(_PIECE, max_size=12).map("\n\n".join) | st.text(max_size=300)
 
 
-@given(_TEXT, st.sampled_from(_PLAIN_METHODS), st.integers(1, 200), st.integers(0, 60), st.booleans())
+_MARKUP = st.sampled_from(get_args(Markup))
+
+
+@given(_TEXT, st.sampled_from(_PLAIN_METHODS), st.integers(1, 200), st.integers(0, 60), _MARKUP)
 def test_places_are_exact_and_nothing_is_lost(
-    text: str, method: str, longest: int, shortest: int, marked: bool
+    text: str, method: str, longest: int, shortest: int, markup: Markup
 ) -> None:
-    options: dict[str, Any] = {"min_length": min(shortest, longest), "max_length": longest, "markdown": marked}
+    options: dict[str, Any] = {"min_length": min(shortest, longest), "max_length": longest, "markup": markup}
     chunks = DocumentProcessor.split_text(text, method, **options)
     covered: set[int] = set()
     before = 0
@@ -73,7 +76,7 @@ def test_code_is_cut_only_where_it_alone_is_too_long(text: str, method: str, lon
 @given(_TEXT, st.integers(1, 100), st.data())
 def test_fixed_lengths_repeat_what_was_asked_for_at_most(text: str, longest: int, data: st.DataObject) -> None:
     overlap = data.draw(st.integers(0, longest - 1))
-    chunks = DocumentProcessor.split_text(text, "chunk", 0, longest, overlap, markdown=False)
+    chunks = DocumentProcessor.split_text(text, "chunk", 0, longest, overlap, markup="none")
     for one, two in itertools.pairwise(chunks):
         assert one.end - two.start <= overlap
         assert two.start > one.start
@@ -108,8 +111,77 @@ def test_real_documentation_keeps_its_lengths() -> None:
 def test_code_is_read_as_plain_text_where_that_is_said() -> None:
     source = inspect.getsource(argparse)
     assert any(chunk.headings for chunk in DocumentProcessor.split_text(source, "semantic"))
-    chunks = DocumentProcessor.split_text(source, "semantic", markdown=False)
+    chunks = DocumentProcessor.split_text(source, "semantic", markup="none")
     assert not any(chunk.headings for chunk in chunks)
+
+
+def _titles(text: str, markup: Markup) -> list[tuple[int, str]]:
+    return [(part.level, part.title) for part in blocks(text, markup=markup) if part.level]
+
+
+_ASCIIDOC = """\
+= The Guide
+
+// a comment
+== Install
+
+Do this:
+
+[source,sh]
+----
+# fetch it
+
+== no title
+make
+----
+
+# no title either
+
+=== On Windows
+
+git-add(1)
+----------
+
+Text ends here.
+"""
+
+
+def test_headings_of_asciidoc_are_its_own_and_comments_in_its_code_are_none() -> None:
+    found = [(1, "The Guide"), (2, "Install"), (3, "On Windows"), (2, "git-add(1)")]
+    assert _titles(_ASCIIDOC, "asciidoc") == found
+    code = [part for part in blocks(_ASCIIDOC, markup="asciidoc") if part.fenced]
+    assert [_ASCIIDOC[part.start : part.end].splitlines()[1] for part in code] == ["# fetch it"]
+
+
+@pytest.mark.parametrize(
+    ("text", "titles"),
+    [
+        ("Run it:\n\n# fetch the sources\ngit clone x\n# build\nmake\n", []),
+        ("# settings of the server\n# one a line\n\nport = 1\n", []),
+        ("# Guide\n\nText.\n\n## Install\n\n```\n# no title\nmake\n```\n", [(1, "Guide"), (2, "Install")]),
+        ("Guide\n=====\n\n# a comment\nx = 1\n", [(1, "Guide")]),
+        ("[source]\n--\ncode\n--\n", []),
+    ],
+)
+def test_a_text_of_unknown_kind_is_markdown_only_where_that_is_plausible(
+    text: str, titles: list[tuple[int, str]]
+) -> None:
+    assert _titles(text, "unknown") == titles
+
+
+@pytest.mark.parametrize(
+    ("kind", "name", "markup"),
+    [
+        ("markdown", "a.md", "markdown"),
+        ("code", "a.py", "none"),
+        ("text", "a.adoc.gz", "asciidoc"),
+        ("text", "a.rst", "text"),
+        ("text", "a.txt", "unknown"),
+        ("text", "rows.jsonl", "unknown"),
+    ],
+)
+def test_the_suffix_says_how_headings_are_written(kind: str, name: str, markup: str) -> None:
+    assert markup_of(kind, name) == markup
 
 
 def test_short_chunks_are_joined_and_never_dropped() -> None:

@@ -8,9 +8,9 @@ import sys
 from collections.abc import Sequence
 from itertools import pairwise
 
-from cyclopts import App, CycloptsError, Group
+from cyclopts import App, CycloptsError, Group, UnknownOptionError
 
-from lifelong.errors import LifelongError
+from lifelong.errors import LifelongError, suggest
 from lifelong.version import __version__
 
 _BUILD = Group.create_ordered("Build a model")
@@ -88,7 +88,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         )
         sys.stdout.flush()
     except CycloptsError as error:
-        return _fail(f"{error}\n  `{_help_command(error)}` lists what there is.", 2)
+        said = _unknown_option(error) if isinstance(error, UnknownOptionError) else str(error)
+        return _fail(f"{said}\n  `{_help_command(error)}` lists what there is.", 2)
     except LifelongError as error:
         return _fail(str(error), error.exit_code)
     except ModuleNotFoundError as error:
@@ -114,6 +115,32 @@ def _forwarded(words: list[str]) -> list[str]:
 def _fail(message: str, code: int) -> int:
     print(f"lifelong: {message}", file=sys.stderr)
     return code
+
+
+def _unknown_option(error: UnknownOptionError) -> str:
+    """Return what is wrong, and the option that is meant where one is near: a far one would lead astray."""
+    given = (error.token.keyword or error.token.value).partition("=")[0]
+    if not given.startswith("--"):
+        return str(error)
+    word = given.removeprefix("--")
+    hint = _of_a_phase(word) if tuple(error.command_chain or ()) == ("pipeline",) else ""
+    if not hint:
+        names = [name.removeprefix("--") for argument in error.argument_collection for name in argument.names]
+        hint = suggest(word, names).replace("'", "--", 1).replace("'", "")
+    return f"Unknown option: {given}.{hint}"
+
+
+def _of_a_phase(word: str) -> str:
+    """Return how a pipeline is given a setting of `train`; an empty string where ``word`` is none."""
+    from lifelong.settings.keys import canonical, leaves
+    from lifelong.settings.train import TrainSettings
+
+    key = canonical(TrainSettings, word)
+    if key not in dict(leaves(TrainSettings)):
+        return ""
+    length = " --epochs N bounds both." if key in TrainSettings.exclusive else ""
+    name = word.replace("-", "_")
+    return f" It is a setting of each training: --pretrain {name}=VALUE, --sft {name}=VALUE.{length}"
 
 
 def _help_command(error: CycloptsError) -> str:

@@ -6,7 +6,7 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
-from lifelong.cli.common import Adapter, AsJson, Model, configurable, emit, note_if_alone
+from lifelong.cli.common import Adapter, AsJson, Greedy, Model, configurable, drawing, emit, note_if_alone
 from lifelong.cli.search import Embedder, Only, Store
 from lifelong.settings.retrieve import AskSettings
 
@@ -19,6 +19,7 @@ def ask(
     *,
     source: Only = None,
     embedder: Embedder = None,
+    greedy: Greedy = False,
     settings: AskSettings,
     adapter: Adapter = "routed",
     as_json: AsJson = False,
@@ -28,6 +29,7 @@ def ask(
     from lifelong.retrieve.answering import RAGModel
     from lifelong.retrieve.store import SimpleDocumentStore, check_query
 
+    settings = drawing(settings, greedy=greedy)
     check_query(question)
     opened = SimpleDocumentStore.load(store, embedder=embedder)
     loaded, tokenizer = load_model(model, device=settings.device, adapter=adapter)

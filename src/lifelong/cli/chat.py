@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from cyclopts import Parameter
 
-from lifelong.cli.common import Adapter, AsJson, ModelOrExport, ask, configurable, emit, note_if_alone
+from lifelong.cli.common import Adapter, AsJson, Greedy, ModelOrExport, ask, configurable, drawing, emit, note_if_alone
 from lifelong.cli.writers import open_writer
 from lifelong.settings.generate import COMPUTING, ChatSettings
 
@@ -37,6 +37,7 @@ def chat(
     ] = None,
     system_file: Annotated[Path | None, Parameter(help="Read these instructions from a file.")] = None,
     message: Annotated[str | None, Parameter(help="Ask this once, print the answer, and end.")] = None,
+    greedy: Greedy = False,
     settings: ChatSettings,
     adapter: Adapter = "routed",
     as_json: AsJson = False,
@@ -51,6 +52,7 @@ def chat(
         raise LifelongError("--json needs --message TEXT: a conversation is not one JSON object")
     if system is not None and system_file is not None:
         raise LifelongError("give either --system or --system-file")
+    settings = drawing(settings, greedy=greedy)
     instructions = _read(system_file) if system_file is not None else system
     loaded, tokenizer, manners = open_writer(model, settings, adapter)
     note_if_alone(loaded, settings)

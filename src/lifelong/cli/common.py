@@ -7,12 +7,13 @@ import json
 import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, get_type_hints
+from typing import TYPE_CHECKING, Annotated, Any, TypeVar, get_type_hints
 
 from cyclopts import Group, Parameter
 from pydantic.fields import FieldInfo
 
 from lifelong import progress
+from lifelong.errors import LifelongError
 from lifelong.settings.base import Settings
 from lifelong.settings.keys import leaves
 from lifelong.settings.load import load_settings
@@ -20,7 +21,9 @@ from lifelong.settings.load import load_settings
 if TYPE_CHECKING:
     from lifelong.generate.elsewhere import Elsewhere
     from lifelong.model.base import LanguageModel
+    from lifelong.settings.generate import DrawingSettings
 
+Drawing = TypeVar("Drawing", bound="DrawingSettings")
 AsJson = Annotated[
     bool,
     Parameter(
@@ -39,6 +42,15 @@ ModelOrExport = Annotated[Path, Parameter(help="A model directory, a run, a chec
 Adapter = Annotated[
     str,
     Parameter(help="Answer with this adapter alone, or with `base`; `routed`: all together, by what the text is like."),
+]
+Greedy = Annotated[
+    bool,
+    Parameter(
+        name="--greedy",
+        negative=(),
+        show_default=False,
+        help="Take the likeliest token every time: the same as --temperature 0.",
+    ),
 ]
 Sources = Annotated[
     list[str],
@@ -137,6 +149,21 @@ def emit(value: Any, *, as_json: bool, show: Callable[[], None] | None = None) -
         show()
     else:
         print_facts(value)
+
+
+def drawing(settings: Drawing, *, greedy: bool) -> Drawing:
+    """Return the settings with which ``--greedy`` draws, where it was given.
+
+    Raises:
+        LifelongError: a temperature was given too.
+    """
+    if not greedy:
+        return settings
+    if "temperature" in settings.model_fields_set and settings.temperature:
+        raise LifelongError(
+            f"--greedy is temperature 0, and temperature {settings.temperature:g} is given too", fix="Leave one out."
+        )
+    return settings.model_copy(update={"temperature": 0.0})
 
 
 def note_if_alone(model: LanguageModel | Elsewhere, settings: Settings) -> None:

@@ -11,10 +11,11 @@ from lifelong.cli.common import Adapter, AsJson, Model, Sources, configurable, e
 from lifelong.settings.prepare import EvaluateSettings
 
 if TYPE_CHECKING:
+    from lifelong.errors import LifelongError
     from lifelong.evaluate.bits import Score
     from lifelong.evaluate.routing import Excess
     from lifelong.model.base import LanguageModel
-    from lifelong.text import Document
+    from lifelong.text import Corpus, Document
     from lifelong.tokens.base import Tokenizer
 
 _FIGURES = {
@@ -103,7 +104,31 @@ def _samples(model: LanguageModel, tokenizer: Tokenizer, settings: EvaluateSetti
 def _texts(data: list[str], settings: EvaluateSettings) -> dict[str, Sequence[Document]]:
     from lifelong.text import open_corpus
 
-    return {settings.split: open_corpus(data, seed=settings.seed).split(settings.split)}
+    corpus = open_corpus(data, seed=settings.seed)
+    documents = corpus.split(settings.split)
+    if not len(documents):
+        raise _nothing_held_out(data, corpus, settings.split)
+    return {settings.split: documents}
+
+
+def _nothing_held_out(data: list[str], corpus: Corpus, split: str) -> LifelongError:
+    """Return why a split holds nothing: mostly, there is too little text to hold some of it out."""
+    from lifelong.errors import LifelongError
+    from lifelong.text.splitting import SPLITS
+    from lifelong.text.stream import LONG_IF_ALONE
+
+    counts = {name: len(corpus.split(name)) for name in SPLITS if name != split}
+    fullest = max(counts, key=lambda name: counts[name])
+    held = f"the {split} split of this text is empty"
+    if (total := sum(counts.values())) < len(SPLITS):
+        size = sum(document.bytes for name in counts for document in corpus.split(name))
+        held += f": {size:,} bytes in {total} document{'s' * (total > 1)} are too little to hold some out"
+    return LifelongError(
+        f"{held} ({', '.join(f'{name} {count:,}' for name, count in counts.items())})",
+        where=", ".join(data),
+        fix=f"Measure what there is with --split {fullest}; or give {len(SPLITS)} documents, or one text of more than "
+        f"{LONG_IF_ALONE:,} bytes, which is cut into several.",
+    )
 
 
 def _domains(place: Path, split: str) -> dict[str, Sequence[Document]]:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from cyclopts import Parameter
 
-from lifelong.cli.common import Adapter, AsJson, ModelOrExport, ask, configurable, emit, note_if_alone
+from lifelong.cli.common import Adapter, AsJson, Greedy, ModelOrExport, ask, configurable, drawing, emit, note_if_alone
 from lifelong.cli.writers import open_writer
 from lifelong.settings.generate import GenerateSettings
 
@@ -31,6 +31,7 @@ def generate(
     interactive: Annotated[
         bool, Parameter(negative=(), show_default=False, help="Ask for one prompt after another.")
     ] = False,
+    greedy: Greedy = False,
     settings: GenerateSettings,
     adapter: Adapter = "routed",
     as_json: AsJson = False,
@@ -43,6 +44,7 @@ def generate(
 
     if [prompt is None, prompt_file is None, not interactive].count(False) != 1 or (interactive and as_json):
         raise LifelongError("give either --prompt TEXT, --prompt-file FILE or --interactive (without --json)")
+    settings = drawing(settings, greedy=greedy)
     prompts = prompt or ([] if prompt_file is None else read_prompts(prompt_file, note_to_stderr))
     loaded, tokenizer, _ = open_writer(model, settings, adapter)
     note_if_alone(loaded, settings)

@@ -38,6 +38,8 @@ def matrix(
     def show() -> None:
         from rich.console import Console
 
-        Console().print(found.to_table())
+        console = Console()
+        for table in found.to_tables(console.width):
+            console.print(table)
 
     emit(found.to_dict(), as_json=as_json, show=show)

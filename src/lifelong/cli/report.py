@@ -13,11 +13,13 @@ from lifelong.cli.common import AsJson, emit
 def report(
     place: Annotated[Path, Parameter(help="A model directory, or a run.")],
     *,
-    out: Annotated[Path, Parameter(help="The HTML file to write.")],
+    out: Annotated[
+        Path | None, Parameter(help="The HTML file to write (default: NAME-report.html in the working directory).")
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
     """Write one self-contained page: loss curves, the matrix, what the model was taught."""
     from lifelong.report.model_page import write_page
 
     found = write_page(place, out)
-    emit(found, as_json=as_json, show=lambda: print(found["page"]))
+    emit(found, as_json=as_json, show=lambda: print(f"The report is in {found['page']}"))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -13,6 +14,8 @@ if TYPE_CHECKING:
 
 # A smaller relative change than this is shown as no change: it is within the noise of most test slices.
 NOTICEABLE = 0.005
+# Characters of a cell of the table (12.345 +123.4%), of a folded label, and what stands around each column.
+_CELL, _LABEL, _BORDER = 14, 24, 3
 
 
 @dataclass
@@ -166,19 +169,46 @@ class Matrix:
         except (TypeError, ValueError) as error:
             raise LifelongError(f"not a matrix of numbers: {error}") from None
 
-    def to_table(self, title: str = "Bits per byte on held-out text (lower is better)") -> Table:
-        """Return a table for the terminal: green where a cell got better, red where it got worse (:meth:`change`)."""
+    def to_tables(self, width: int) -> list[Table]:
+        """Return tables for a screen of this width: one, or where that is too narrow, one below the other.
+
+        No name is cut: a long one goes over several lines.
+        """
+        widest = max((len(name) for name in self.domains), default=0)
+        label = max(len(name) for name in [*self.sessions, "after", "joint model" if self.joint is not None else ""])
+        if label + len(self.domains) * (max(widest, _CELL) + _BORDER) + _BORDER + 1 <= width:
+            return [self.to_table()]
+        count = max(1, (width - min(label, _LABEL) - _BORDER - 1) // (_CELL + _BORDER))
+        every = range(len(self.domains))
+        parts = [every[start : start + count] for start in every[::count]] or [every]
+        return [self.to_table(part, last=part[-1:] == every[-1:], folded=True) for part in parts]
+
+    def to_table(self, domains: Sequence[int] | None = None, *, last: bool = True, folded: bool = False) -> Table:
+        """Return a table for the terminal: green where a cell got better, red where it got worse (:meth:`change`).
+
+        Args:
+            domains: the columns (default: all).
+            last: whether the figures over all domains stand below.
+            folded: whether long names go over several lines.
+        """
         from rich.table import Table
         from rich.text import Text
 
-        caption = Text(self.summary(), style="table.caption")
+        shown_domains = range(len(self.domains)) if domains is None else domains
+        title = "Bits per byte on held-out text (lower is better)"
+        if len(shown_domains) < len(self.domains):
+            title += f", domains {shown_domains[0] + 1} to {shown_domains[-1] + 1} of {len(self.domains)}"
+        caption = Text(self.summary(), style="table.caption") if last else None
         table = Table(title=title, title_justify="left", caption=caption, caption_justify="left")
-        table.add_column("after")
-        for name in self.domains:
-            table.add_column(Text(name), justify="right")
+        table.add_column("after", overflow="fold", max_width=_LABEL if folded else None)
+        for j in shown_domains:
+            table.add_column(
+                Text(self.domains[j]), justify="right", overflow="fold", max_width=_CELL if folded else None
+            )
         for i, label in enumerate(self.sessions):
             cells = [Text(label, style="bold")]
-            for j, value in enumerate(self.bpb[i]):
+            for j in shown_domains:
+                value = self.bpb[i][j]
                 change = self.change(i, j)
                 cell = Text("-" if value is None else f"{value:.3f}")
                 if change is not None:
@@ -189,7 +219,8 @@ class Matrix:
                 cells.append(cell)
             table.add_row(*cells)
         if self.joint is not None:
-            shown = ["-" if value is None else f"{value:.3f}" + " " * 8 for value in self.joint]
+            values = [self.joint[j] for j in shown_domains]
+            shown = ["-" if value is None else f"{value:.3f}" + " " * 8 for value in values]
             table.add_section()
             table.add_row(Text("joint model", style="bold"), *shown)
         return table

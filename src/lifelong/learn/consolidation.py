@@ -257,10 +257,14 @@ class _Folding:
         epoch_rows = sum(len(source) for source in loader.sources)
         steps = steps_wanted(settings, seconds, epoch_rows / rows)
         compiled = compile_blocks(student, settings.compile, steps * seconds)
+        folded = adapters_of(self.store.state())
+        needs = Estimator(student, self.tokenizer, settings, self.run.path / "cache", self._length)
+        joining = self.memory.of(folded).counts()
+        ewc = needs.forecast(self.root, self.memory, folded, joining, seconds / (rows * self._length))
         progress.note(
             f"All weights, from the text of {len(self.memory.counts())} domains: "
             f"{steps} steps of {rows} x {self._length} tokens, {steps * rows / epoch_rows:.2f} epochs of the memory at "
-            f"rate {rate:g}, about {progress.spell_seconds(steps * seconds)} of training; compile {compiled}"
+            f"rate {rate:g}, about {progress.spell_seconds(steps * seconds)} of training{ewc}; compile {compiled}"
         )
         caches = [source.documents(0)[0] for source in loader.sources]
         self.run.record(

@@ -124,6 +124,11 @@ def guarded_domains(path: Path) -> list[str]:
         return list(domains)
 
 
+def _missing(memory: ReplayMemory, guarded: Collection[str], beside: Collection[str]) -> list[str]:
+    """Return the domains of a memory that have to join F* before a session."""
+    return [domain for domain in memory.counts() if domain not in guarded and domain not in beside]
+
+
 @dataclass(frozen=True)
 class Estimator:
     """Estimates what domains need of a model's plain weights, as these are when it is asked.
@@ -156,8 +161,30 @@ class Estimator:
         if not self.settings.use_ewc or not self.settings.ewc_lambda:
             return None
         kept = read_fisher(root, self.model)
-        missing = [domain for domain in memory.counts() if domain not in kept.domains and domain not in beside]
+        missing = _missing(memory, kept.domains, beside)
         return self._joined(kept, memory.of(missing), self.cache / "replay")
+
+    def forecast(
+        self, root: Path, memory: ReplayMemory, beside: Collection[str], joining: Collection[str], token_seconds: float
+    ) -> str:
+        """Return in words how long `before` and `after` will take; an empty string where they estimate nothing.
+
+        Args:
+            root: the model directory.
+            memory: what it remembers.
+            beside: domains that only adapters know.
+            joining: domains that `after` will be asked for.
+            token_seconds: what a token takes to train on, with all weights.
+        """
+        if not self.settings.use_ewc or not self.settings.ewc_lambda:
+            return ""
+        count = len(_missing(memory, guarded_domains(root / FISHER), beside)) + len(joining)
+        if not count:
+            return ""
+        tokens = count * self.settings.fisher_batches * _ROWS * min(_ROW_TOKENS, self.length)
+        took = progress.spell_seconds(tokens * token_seconds)
+        whose = f"{count} domains need" if count > 1 else "a domain needs"
+        return f"; about {took} beside it for EWC, to find what {whose} of the weights"
 
     def after(self, kept: RunningFisher, taught: ReplayMemory) -> RunningFisher:
         """Return F* joined by what weights have just learned: of text that may not be kept."""

@@ -24,7 +24,6 @@ from lifelong.evaluate.matrix import extend_matrix
 from lifelong.learn.checking import open_checked
 from lifelong.learn.commit import commit_lesson, next_session
 from lifelong.learn.cost import session_flops
-from lifelong.learn.fisher import Estimator
 from lifelong.learn.gate import Change, Decision, change, decide
 from lifelong.learn.held import Holdings, hold, read_held, read_slices, scores, with_reading
 from lifelong.learn.known import leave_out_known
@@ -41,7 +40,7 @@ from lifelong.learn.method import (
 )
 from lifelong.learn.opening import opened, row_length
 from lifelong.learn.recovery import recorded
-from lifelong.learn.teaching import plan_lesson, teach_steps
+from lifelong.learn.teaching import estimator, plan_lesson, teach_steps
 from lifelong.learn.weights import check_name, prepare_weights
 from lifelong.model.adapters import check_rank
 from lifelong.model.base import LanguageModel
@@ -184,7 +183,7 @@ def _attempt(lesson: Lesson, gate: Holdings, shift: float | None, *, dry_run: bo
     if dry_run:
         return None
     state = lesson.store.state()
-    fisher = lesson.fisher = _estimator(lesson).before(lesson.root, lesson.memory, adapters_of(state))
+    fisher = lesson.fisher = estimator(lesson).before(lesson.root, lesson.memory, adapters_of(state))
     pull = plan.pull = None if fisher is None else fisher.pull(lesson.model, settings.ewc_lambda)
     moving.begin(lesson.model)
     seconds = teach_steps(lesson, loader, plan, gate.get(settings.domain))
@@ -235,16 +234,10 @@ def _finish(lesson: Lesson, attempt: Attempt, undone: Attempt | None, test: Hold
     if lesson.fisher is not None and result.accepted and not lesson.moving.adapter:
         taught = ReplayMemory(CAPACITY, settings.seed)
         taught.add(lesson.corpus.train, domain)
-        lesson.fisher = _estimator(lesson).after(lesson.fisher, taught)
+        lesson.fisher = estimator(lesson).after(lesson.fisher, taught)
     commit_lesson(lesson, result)
     lesson.run.record(status="finished", **result.to_dict())
     return result
-
-
-def _estimator(lesson: Lesson) -> Estimator:
-    """Return what tells which weights the model needs for what it knows, as they are now."""
-    place = lesson.run.path / "cache"
-    return Estimator(lesson.model, lesson.tokenizer, lesson.settings, place, lesson.sequence_length)
 
 
 def _open(lesson: Lesson, known: list[str], split: str) -> Holdings:

@@ -13,8 +13,10 @@ from torch import Tensor
 from lifelong import progress
 from lifelong.evaluate.bits import Score, score_of
 from lifelong.learn.distil import Distillation
+from lifelong.learn.fisher import Estimator
 from lifelong.learn.held import Held, read_taught
 from lifelong.learn.lesson import Lesson
+from lifelong.learn.method import adapters_of
 from lifelong.model.experts import BASE
 from lifelong.settings.session import SessionSettings
 from lifelong.settings.train import OptimizerSettings, ScheduleSettings
@@ -32,6 +34,12 @@ from lifelong.train.optim import build_optimizers, schedule
 from lifelong.train.planning import compile_blocks, measure_step, steps_in
 
 _LOOKS = 5  # measures on the way, where a lesson is not counted in epochs
+
+
+def estimator(lesson: Lesson) -> Estimator:
+    """Return what tells which weights the model needs for what it knows, as they are now."""
+    place = lesson.run.path / "cache"
+    return Estimator(lesson.model, lesson.tokenizer, lesson.settings, place, lesson.sequence_length)
 
 
 def plan_lesson(lesson: Lesson, share: float) -> tuple[Loader, Plan]:
@@ -91,10 +99,14 @@ def plan_lesson(lesson: Lesson, share: float) -> tuple[Loader, Plan]:
     if settings.teacher_share:
         taught = f", {settings.teacher_share:.0%} of whose loss is the model before the lesson as a teacher"
         replay += taught if replayed else ", so no teacher either"
+    # Beside an adapter a step spares the gradients of the weights, a third of the work; the estimate needs them.
+    each = seconds / (rows * length) * (1.5 if adapter else 1.0)
+    beside, joining = adapters_of(lesson.store.state()), [] if adapter else [settings.domain]
+    ewc = estimator(lesson).forecast(lesson.root, lesson.memory, beside, joining, each)
     weights = f"Adapter {lesson.moving.name}" if adapter else "All weights"
     progress.note(
         f"{weights}: {steps} steps of {rows} x {length} tokens{replay}, {steps * rows / epoch_rows:.2f} epochs at rate "
-        f"{lesson.rate:g}, about {progress.spell_seconds(steps * seconds)} of training; compile {compiled}"
+        f"{lesson.rate:g}, about {progress.spell_seconds(steps * seconds)} of training{ewc}; compile {compiled}"
     )
     lesson.run.record(
         status="running",

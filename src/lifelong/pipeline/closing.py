@@ -26,6 +26,7 @@ _CARD = "README.md"
 _FILES = (CONFIG, GENERATION, WEIGHTS, "tokenizer.json", "tokenizer_config.json")
 # Logits of the same weights in two programs differ by rounding: 1e-5 here, far below 1e-2.
 _TOLERANCE = 1e-2
+_PRECISIONS = {"float32": "fp32", "bfloat16": "bf16", "float16": "fp16"}
 
 
 def model_hash(out: Path) -> str:
@@ -123,7 +124,8 @@ class ExportStage:
         }
         with store.staging() as staged:
             (staged / _CARD).write_text(model_card(self.out.resolve().name, card), encoding="utf-8")
-            generation = store.commit(staged, {"event": "export", "to": "huggingface"})
+            written = {"precision": checked["precision"], **({"onnx": str(self.onnx)} if self.onnx else {})}
+            generation = store.commit(staged, {"event": "export", "to": "huggingface", **written})
         files = {name: facts for name, facts in store.files().items() if "/" not in name}
         result = {"format": "huggingface", "checked_with": checked["with"], "generation": generation}
         progress.note(f"  {self.out} is a Hugging Face directory: {checked['with']}")
@@ -151,10 +153,12 @@ def check_stock(out: Path) -> dict[str, Any]:
             )
     if found := ModelStore.open(out).damage():
         raise LifelongError(f"the model directory is damaged: {found[0]}", where=str(out))
-    if not read_json(out / CONFIG).get("architectures"):
+    config = read_json(out / CONFIG)
+    if not config.get("architectures"):
         raise LifelongError("config.json names no architecture", where=str(out / CONFIG))
     model, words = load_model(out, device="cpu", adapter=None)
-    facts: dict[str, Any] = {"parameters": model.config.parameters}
+    precision = _PRECISIONS.get(config.get("torch_dtype", ""))
+    facts: dict[str, Any] = {"parameters": model.config.parameters, "precision": precision}
     if find_spec("transformers") is None:
         return {**facts, "with": "all files are there (transformers is not installed, so it was not tried there)"}
     import torch

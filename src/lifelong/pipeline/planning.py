@@ -182,8 +182,8 @@ def _cached(
 
     def run_of(phase: Phase) -> TrainSettings:
         if root is None:
-            return _reading(runs[phase], folders[phase], None)
-        return _reading(runs[phase], root / phase, caches.weights(phase) if runs[phase].data.mix is None else None)
+            return reading(runs[phase], folders[phase], None)
+        return reading(runs[phase], root / phase, caches.weights(phase) if runs[phase].data.mix is None else None)
 
     def text_of(phase: Phase) -> str:
         missing = (notes.done("caches") or {}).get("missing", {})
@@ -247,7 +247,8 @@ def _root(folders: Mapping[Phase, Path]) -> Path | None:
     return roots.pop() if len(roots) == 1 else None
 
 
-def _reading(run: TrainSettings, folder: Path, weights: dict[str, float] | None) -> TrainSettings:
+def reading(run: TrainSettings, folder: Path, weights: dict[str, float] | None) -> TrainSettings:
+    """Return the settings of a run with the folder of caches that it reads, and what weighs how much in it."""
     folders = CacheFolders(pretrain_token_cache=str(folder), sft_token_cache=str(folder))
     changes: dict[str, Any] = {"caches": folders, "cache_dir": None}
     if weights is not None:

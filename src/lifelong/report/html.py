@@ -14,6 +14,10 @@ from lifelong.report.markup import esc, esc_with_code
 from lifelong.report.matrix_view import matrix_section
 from lifelong.report.svg import bar_chart, chance_meter, loss_chart
 
+# By this a page of ours is known again.
+_MAKER = '<meta name="generator" content="lifelong">'
+_HEAD_BYTES = 1000  # of a page, in which it stands
+
 Metrics = Sequence[Mapping[str, Any]]
 
 
@@ -63,12 +67,19 @@ def render_report(
         '<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
         # The browser itself is told to load nothing, whatever a later change may put into the page.
         "<meta http-equiv=\"Content-Security-Policy\" content=\"default-src 'none'; style-src 'unsafe-inline'\">\n"
+        f"{_MAKER}\n"
         '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
         '<meta name="color-scheme" content="light dark">\n'
         f"<title>{esc(title)}</title>\n<style>\n{style}</style>\n</head>\n<body>\n<main>\n"
         + "\n".join([_header(title, facts or {}, notes), *filter(None, sections)])
         + "\n</main>\n</body>\n</html>\n"
     )
+
+
+def is_report(path: Path) -> bool:
+    """Whether a file is a page that `write_report` wrote."""
+    with path.open("rb") as file:
+        return _MAKER.encode() in file.read(_HEAD_BYTES)
 
 
 def write_report(path: Path, **content: Any) -> None:

@@ -12,18 +12,27 @@ from lifelong.learn.domains import list_domains
 from lifelong.learn.ledger import read_history
 from lifelong.model.directory import is_model_directory
 from lifelong.model.store import ModelStore
-from lifelong.report.html import write_report
+from lifelong.report.html import is_report, write_report
 from lifelong.train.folder import RunFolder
 
 _RUN = "run.json"
 
 
-def write_page(place: Path, out: Path) -> dict[str, Any]:
+def write_page(place: Path, out: Path | None = None) -> dict[str, Any]:
     """Write a self-contained HTML page on a model directory or a run; returns what it shows.
 
+    Args:
+        place: the model directory or the run.
+        out: the page (default: ``NAME-report.html`` in the working directory); an earlier report is replaced.
+
     Raises:
-        LifelongError: ``place`` is neither, or the disk refused.
+        LifelongError: ``place`` is neither, ``out`` is something else than a report, or the disk refused.
     """
+    out = out or Path(f"{place.resolve().name}-report.html")
+    if out.is_dir() or (out.exists() and not is_report(out)):
+        raise LifelongError(
+            "this is not a report, and a report would replace it", where=str(out), fix="Name another file with --out."
+        )
     if (place / _RUN).is_file():
         runs = {_label(place): RunFolder(place).metrics()}
         matrix, facts, notes = None, _run_facts(RunFolder(place).facts), []

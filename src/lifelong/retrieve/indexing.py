@@ -14,6 +14,7 @@ from lifelong.files import sha256_file
 from lifelong.retrieve.passages import Passage
 from lifelong.retrieve.splitting import DocumentProcessor
 from lifelong.retrieve.store import SimpleDocumentStore
+from lifelong.retrieve.structure import markup_of
 from lifelong.text.document import BadInput, DataSource
 from lifelong.text.readers import SourceFile, list_files, read_file
 from lifelong.text.readers.opening import text_chunks
@@ -151,6 +152,8 @@ def _facts(
 ) -> dict[str, Any] | None:
     """Return what tells this state of a file from others, or None where it is the one that is in the store."""
     way = {**splitting, "container": file.container, "format": file.row_format, "encoding": file.source.encoding}
+    if (markup := markup_of(file.container, file.name)) not in ("markdown", "none"):
+        way["markup"] = markup
     if file.container == "hub":
         return {"way": way, "sha256": None}
     try:
@@ -172,7 +175,7 @@ def _passages(file: SourceFile, splitting: Mapping[str, Any], report: Report) ->
     try:
         for text, offset, lines, name, kind, row in _texts(file, report):
             report.bytes += len(text.encode("utf-8", "surrogatepass"))
-            for chunk in DocumentProcessor.split_text(text, **splitting, markdown=kind != "code"):
+            for chunk in DocumentProcessor.split_text(text, **splitting, markup=markup_of(kind, file.name)):
                 line = last = row or 0
                 if lines is not None:
                     line, last = (bisect_right(lines, place + offset) + 1 for place in (chunk.start, chunk.end - 1))
@@ -203,8 +206,8 @@ def _texts(file: SourceFile, report: Report) -> Iterator[tuple[str, int, list[in
     """
     if file.container not in _PLAIN:
         for document in read_file(file, report.problem):
-            name = document.name if document.line is None else f"{document.name}#{document.line}"
-            yield document.text, 0, None, name, document.kind, document.line
+            name = document.name if document.line is None else f"{document.name}#{abs(document.line)}"
+            yield document.text, 0, None, name, document.kind, max(0, document.line or 0)
         return
     whole = "".join(text_chunks(file))
     body = front_matter(whole)[0] if file.container == "markdown" else whole

@@ -7,7 +7,7 @@ from typing import ClassVar, Literal, get_args
 
 from lifelong.errors import LifelongError, suggest
 from lifelong.retrieve.lengths import Span, fit, trim
-from lifelong.retrieve.structure import Block, Fences, Outline, blocks
+from lifelong.retrieve.structure import Block, Fences, Markup, Outline, blocks
 
 Method = Literal["paragraph", "sentence", "chunk", "semantic", "regex"]
 METHODS: tuple[str, ...] = get_args(Method)
@@ -53,7 +53,7 @@ class DocumentProcessor:
         overlap: int | None = None,
         pattern: str | None = None,
         *,
-        markdown: bool = True,
+        markup: Markup = "markdown",
     ) -> list[Chunk]:
         """Cut a text into chunks, in order; every character but white space (and separators of a regex) is in one.
 
@@ -67,15 +67,17 @@ class DocumentProcessor:
             overlap: characters that a chunk repeats of the one before it, for ``chunk``; a tenth of ``max_length`` by
                 default.
             pattern: for ``regex``: what stands between two chunks, and is in neither.
-            markdown: whether headings and fenced code are looked for; code is plain text. A fence is never cut unless
-                it alone is longer than ``max_length``: then at line ends, and the chunks say so (``torn``).
+            markup: how headings and fenced code are written: ``markdown``, ``asciidoc``, ``text`` (headings are
+                underlined), ``unknown`` (Markdown where that is plausible), ``none`` (code is plain text). A fence is
+                never cut unless it alone is longer than ``max_length``: then at line ends, and the chunks say so
+                (``torn``).
 
         Raises:
             LifelongError: an argument does not fit, the pattern is not one or takes longer than `PATTERN_SECONDS`, or
                 a package for the method is not installed.
         """
         _check(method, min_length, max_length, overlap, pattern)
-        parts = list(blocks(text, markdown=markdown))
+        parts = list(blocks(text, markup=markup))
         outline = Outline.of(parts)
         fences = Fences(parts)
         if method == "chunk":
@@ -86,7 +88,7 @@ class DocumentProcessor:
                 assert pattern is not None
                 units = _between(text, pattern, fences)
             elif method == "semantic":
-                units = _sections(text, parts, max_length, markdown)
+                units = _sections(text, parts, max_length, markup != "none")
             elif method == "sentence":
                 units = _sentences(text, parts)
             else:

@@ -44,7 +44,8 @@ class Document:
         domain: the body of knowledge it belongs to; empty where none was named.
         weight: how much more (or less) than others it counts in a mixture.
         messages: a chat's messages, each with ``role`` (system, user, assistant) and ``content``.
-        line: the line of a row in a file of rows, counted from 1.
+        line: the line of a row in a file of rows, counted from 1; below 0: minus the number of an item of an array
+            that shares its line with others (`spell_place`).
         meta: facts beside the text (front matter, title, ids of the source); never trained on.
     """
 
@@ -60,8 +61,8 @@ class Document:
 
     @property
     def place(self) -> str:
-        """``file`` or ``file:line``, as messages name it."""
-        return self.source if self.line is None else f"{self.source}:{self.line}"
+        """``file``, ``file:line`` or ``file, item 3``, as messages name it."""
+        return spell_place(self.source, self.line)
 
     @property
     def bytes(self) -> int:
@@ -82,6 +83,13 @@ class Document:
         text = row["text"] if messages is None else join_messages(messages)
         facts = {key: row[key] for key in ("source", "name", "kind", "domain", "weight")}
         return cls(text=text, messages=messages, line=row.get("line"), meta=row.get("meta", {}), **facts)
+
+
+def spell_place(source: str | Path, line: int | None) -> str:
+    """Return a row's place in words; ``line`` is that of `Document`, None or 0 for a file that is no rows."""
+    if not line:
+        return str(source)
+    return f"{source}:{line}" if line > 0 else f"{source}, item {-line}"
 
 
 class BadInput(LifelongError):

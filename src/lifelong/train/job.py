@@ -30,6 +30,7 @@ from lifelong.train.health import Health
 from lifelong.train.loop import Plan
 from lifelong.train.masked import hiding_of
 from lifelong.train.optim import build_optimizers, learning_rate, schedule
+from lifelong.train.planning import steps_of
 from lifelong.train.scaler import LossScaler
 from lifelong.train.seq2seq import text_share
 from lifelong.train.start import Origin
@@ -115,9 +116,7 @@ class Job:
     @property
     def epoch_rows(self) -> float:
         """Rows of one pass over the text; of a mixture: as many as its sources have together, replay beside them."""
-        if len(self.sources) == 1:
-            return self.loader.epoch_rows
-        return sum(len(source) for source in self.sources) / (1.0 - sum(share for _, share in self.replayed))
+        return _epoch_rows(self.loader, self.sources, self.replayed)
 
     def mix(self, steps: int) -> Mixture | None:
         """Share the run's tokens out among its caches, small ones held back; None where there is but one."""
@@ -159,6 +158,24 @@ class Job:
             sequence_length=self.loader.sequence_length,
             max_bytes=self.settings.evaluation.gate_bytes,
         )
+
+
+def _epoch_rows(loader: Loader, sources: list[RowSource], replayed: list[tuple[RowSource, float]]) -> float:
+    if len(sources) == 1:
+        return loader.epoch_rows
+    return sum(len(source) for source in sources) / (1.0 - sum(share for _, share in replayed))
+
+
+def epoch_steps(settings: TrainSettings, caches: list[NamedCache], length: int) -> int:
+    """Return the steps of a run over caches that is counted in epochs, before there is a job.
+
+    Replay, of a memory that may not be there yet, makes an epoch longer by its share.
+    """
+    assert settings.epochs is not None
+    sources = [_source(settings.phase, item.cache, length) for item in caches]
+    rows = _epoch_rows(_loader(settings, caches, sources, [], None), sources, [])
+    per_step = settings.batch_size * settings.gradient_accumulation_steps
+    return steps_of(settings.epochs, rows / (1.0 - settings.replay), per_step)
 
 
 def make_plan(settings: TrainSettings, model: nn.Module, precision: str, total_steps: int = 0) -> Plan:

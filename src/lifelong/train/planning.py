@@ -12,7 +12,7 @@ from lifelong.device import has_compiler
 from lifelong.errors import LifelongError
 from lifelong.model.base import LanguageModel
 from lifelong.model.transformer import Transformer
-from lifelong.progress import spell_seconds
+from lifelong.progress import spell_seconds, task
 from lifelong.settings.train import ScheduleSettings, TrainSettings
 from lifelong.tokens.loader import Loader
 from lifelong.train.loop import Plan, train_steps
@@ -50,10 +50,12 @@ def _idle_steps(model: LanguageModel, loader: Loader, plan: Plan, count: int) ->
     random = torch.get_rng_state()
     plan.total_steps, plan.rate, plan.pull = count, lambda step: 0.0, None
     seconds: list[float] = []
-    for step in train_steps(model, loader, plan):
-        seconds.append(step.seconds)
-        if len(seconds) > 2 and sum(seconds) > _PROBE_SECONDS:
-            break
+    with task("Timing a step", total=count) as shown:
+        for step in train_steps(model, loader, plan):
+            seconds.append(step.seconds)
+            shown(len(seconds))
+            if len(seconds) > 2 and sum(seconds) > _PROBE_SECONDS:
+                break
     torch.set_rng_state(random)
     return seconds
 

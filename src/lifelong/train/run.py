@@ -88,7 +88,7 @@ def train(
     if found.start is None:
         load_preset(settings.preset)  # before the reading: its name may be wrong
     caches = open_caches(data, settings)
-    corpus = Corpus() if caches else _read(data, settings)
+    corpus = Corpus() if caches else read_text(data, settings)
     processes, device = count_processes(settings, pick_device(settings.device))
     set_threads(settings.threads, processes)
     torch.manual_seed(settings.seed)
@@ -99,7 +99,7 @@ def train(
         settings,
         device,
         tokenizer=tokenizer,
-        new_tokenizer=lambda: _new_words(caches, corpus, data),
+        new_tokenizer=lambda: new_words(caches, corpus, data),
         new_model=lambda words: new_model(settings, words).to(device),
     )
     check_phase(start.model, settings.phase, str(out))
@@ -171,7 +171,7 @@ def resume(run: Path, *, nproc: int | None = None) -> TrainResult:
         if caches:
             corpus = corpus_of(caches, words, settings)
         else:
-            corpus = _read(facts["data"], settings)
+            corpus = read_text(facts["data"], settings)
             caches = reopen_text(folder.path / "cache", words)
         check_same(folder, corpus, caches)
         choose_dropout(model, settings)
@@ -193,7 +193,12 @@ def resume(run: Path, *, nproc: int | None = None) -> TrainResult:
         return _drive(job, plan, start=step, before=None, watched=saved.get("watch"))
 
 
-def _read(data: list[str], settings: TrainSettings) -> Corpus:
+def read_text(data: list[str], settings: TrainSettings) -> Corpus:
+    """Return the text of a run.
+
+    Raises:
+        LifelongError: it cannot be read, or there are no conversations for chat tuning.
+    """
     corpus = open_corpus([DataSource.parse(item) for item in data], domain=settings.domain or "")
     for warning in corpus.report.get("warnings", []):
         progress.note(f"note: {warning}")
@@ -206,7 +211,7 @@ def _read(data: list[str], settings: TrainSettings) -> Corpus:
     return corpus
 
 
-def _new_words(caches: list[NamedCache], corpus: Corpus, data: list[str]) -> Tokenizer:
+def new_words(caches: list[NamedCache], corpus: Corpus, data: list[str]) -> Tokenizer:
     """Return the tokenizer of the caches, or the one that `prepare` left with its data, or a new one."""
     if caches:
         return tokenizer_of(caches[0].cache)

@@ -179,3 +179,15 @@ def test_an_endless_row_is_refused_in_bounded_memory(array: bool, tmp_path: Path
     assert (problem.rule, problem.where) == ("too-long-row", f"{path}:2")
     assert [document.text for document in documents] == (["one"] if array else ["one", "three"])
     assert sys.getsizeof(problem.what) < 1000
+
+
+def test_rows_that_share_a_line_are_named_by_their_number(tmp_path: Path) -> None:
+    for text, places in (
+        ('[{"a": 1}, {"a": 2}]', [-1, -2]),
+        ('[{"a": 1},\n {"a": 2}]', [1, 2]),
+        ('[\n{"a": 1},\n{"a": 2}, {"a": 3},\n{"a": 4}\n]', [2, -2, -3, 4]),
+        ('[{"a": 1}]', [1]),
+    ):
+        (tmp_path / "rows.json").write_text(text)
+        listed = list_files(DataSource(tmp_path / "rows.json")).files[0]
+        assert [place for place, _ in json_values(listed, lambda _: None)] == places

@@ -12,7 +12,7 @@ import re
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
-from lifelong.text.document import BadInput
+from lifelong.text.document import BadInput, spell_place
 from lifelong.text.readers.opening import ROW_LIMIT, binary, check_start, decode, open_bytes, text_chunks
 from lifelong.text.readers.rules import OnProblem
 from lifelong.text.readers.strict_json import Parser
@@ -20,7 +20,7 @@ from lifelong.text.readers.strict_json import Parser
 if TYPE_CHECKING:
     from lifelong.text.readers.listing import SourceFile
 
-# The line of a row (None for a file that is one object) and the row.
+# The line of a row (None for a file that is one object; minus its number where it shares the line) and the row.
 Row = tuple[int | None, Any]
 _SPACE = re.compile(r"[ \t\r\n]*")
 _NOT_SPACE = re.compile(rb"[^ \t\r\n]")
@@ -117,20 +117,27 @@ def json_values(file: SourceFile, report: OnProblem) -> Iterator[Row]:
 def _elements(window: _Window, report: OnProblem) -> Iterator[Row]:
     window.advance(1)
     mark, row = window.skip_space(), 0
+    before = 0  # the line of the row before
     while mark != "]":
         row += 1
         line, value, fault = window.value(f"row {row}: ")
-        if fault:
-            report(fault)
-        else:
-            yield line, value
-        mark = window.skip_space()
+        mark, wrong = window.skip_space(), ""
         if mark == ",":
             window.advance(1)
-            if (mark := window.skip_space()) == "]":
-                raise window.wrong("a comma before the end of the array")
+            mark = window.skip_space()
+            wrong = "a comma before the end of the array" if mark == "]" else ""
         elif mark != "]":
-            raise window.wrong("',' or ']' is missing after a row" if mark else "the array is not closed")
+            wrong = "',' or ']' is missing after a row" if mark else "the array is not closed"
+        # A line that several rows share tells nobody which of them is meant.
+        shared = line == before or (mark not in ("", "]") and line == window.line)
+        place, before = -row if shared else line, line
+        if fault:
+            fault.where = spell_place(window.where, place)
+            report(fault)
+        else:
+            yield place, value
+        if wrong:
+            raise window.wrong(wrong)
     window.advance(1)
     if window.skip_space():
         raise window.wrong("something follows the end of the array")

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 from lifelong.errors import suggest
-from lifelong.text.document import BadInput, Document
+from lifelong.text.document import BadInput, Document, spell_place
 from lifelong.text.readers.facts import plain_facts
 from lifelong.text.readers.meaning import ENDS, EXAMPLE, OUTPUTS, Reader, type_name
 from lifelong.text.readers.rules import OnProblem
@@ -57,7 +57,7 @@ class Rows:
 
     def document(self, line: int | None, row: Any) -> Document:
         """Return the document of one row, with every key that was not read as a fact beside it."""
-        where = f"{self.file.path}:{line}" if line else str(self.file.path)
+        where = spell_place(self.file.path, line)
         if not isinstance(row, dict):
             raise BadInput("wrong-type", f"a row must be a JSON object, not {type_name(row)}", where=where, fix=EXAMPLE)
         if (keys := tuple(row)) != self.keys:

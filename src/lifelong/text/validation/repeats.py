@@ -10,7 +10,7 @@ from collections.abc import Callable
 from typing import Any
 
 from lifelong.text.cleaning import content_hash
-from lifelong.text.document import Document
+from lifelong.text.document import Document, spell_place
 from lifelong.text.splitting import SPLITS
 from lifelong.text.validation.conversations import last_answer, question_and_answer
 from lifelong.text.validation.report import Findings
@@ -116,13 +116,18 @@ class Repeats:
             findings.add("near-duplicate", where, lambda: f"nearly {place}: {snippet()}")
 
     def _pack(self, document: Document) -> int:
-        return self._files.setdefault(document.source, len(self._files)) << _LINES | (document.line or 0)
+        return self._files.setdefault(document.source, len(self._files)) << _LINES | _unsigned(document.line or 0)
 
     def _unpack(self, place: int) -> str:
         number, line = place >> _LINES, place & (1 << _LINES) - 1
         # Only for the few examples: the names are in the order in which they were numbered.
         file = next(name for name, index in self._files.items() if index == number)
-        return f"{file}:{line}" if line else file
+        return spell_place(file, -(line >> 1) if line & 1 else line >> 1)
+
+
+def _unsigned(line: int) -> int:
+    """Return a line, which may be below 0, as a number that is not: the last bit is its sign."""
+    return -line << 1 | 1 if line < 0 else line << 1
 
 
 def _hash(text: str) -> int:
