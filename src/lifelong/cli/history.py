@@ -51,7 +51,7 @@ def _row(event: dict[str, Any]) -> list[str]:
     elif event.get("event") == "export":
         outcome = _exported(event)
     elif event.get("event") == "import":
-        outcome = f"of {event['base']}"
+        outcome = f"adapter of {event['source']}" if event.get("from") == "adapter" else f"of {event['base']}"
     elif event.get("event") == "adopted":
         outcome = "the model as it was found"
     elif event.get("event") == "forgot":
