@@ -76,7 +76,8 @@ class Task:
     def _line(self) -> str:
         spent = time.monotonic() - self._started
         if not self.total:
-            head = f"{self.title}: {self.done:,.0f}, {spell_seconds(spent)} so far"
+            done = f"{self.done:,.0f}, " if self.done else ""  # some work counts nothing
+            head = f"{self.title}: {done}{spell_seconds(spent)} so far"
         else:
             left = spent * (self.total - self.done) / self.done if self.done else None
             rest = f", about {spell_seconds(left)} left" if left is not None else ""

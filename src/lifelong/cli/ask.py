@@ -6,6 +6,7 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
+from lifelong import progress
 from lifelong.cli.common import Adapter, AsJson, Greedy, Model, configurable, drawing, emit, note_if_alone
 from lifelong.cli.search import Embedder, Only, Store
 from lifelong.settings.retrieve import AskSettings
@@ -51,6 +52,8 @@ def ask(
 
     def show() -> None:
         print()
+        if answer.found and not str(answer).strip():
+            progress.note("note: the model had nothing to say to these passages; another --seed may bring more")
         if answer.sources:
             print(answer.cited.removeprefix(str(answer)))
 
