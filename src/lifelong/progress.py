@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from rich.progress import Progress, TaskID
 
 # Seconds before the first plain line of a task, and between two of them.
-FIRST_LINE, PLAIN_INTERVAL = 2.0, 30.0
+FIRST_LINE, PLAIN_INTERVAL = 5.0, 30.0
 
 _FORMATS = {
     "loss": "loss {:.3f}",
