@@ -33,9 +33,9 @@ def test_long_work_gives_a_plain_line_with_the_time_left(
     out, err = capsys.readouterr()
     lines = err.splitlines()
     assert out == ""
-    assert len(lines) == 5  # after 2 seconds, then every 30, and at the end
-    assert lines[0] == ("Pretraining: 2 of 100 (2%), about 1 min 38 s left  loss 4.980  2.500 bpb  12,346 tok/s")
-    assert lines[1].startswith("Pretraining: 32 of 100 (32%)")
+    assert len(lines) == 5  # after 5 seconds, then every 30, and at the end
+    assert lines[0] == ("Pretraining: 5 of 100 (5%), about 1 min 35 s left  loss 4.950  2.500 bpb  12,346 tok/s")
+    assert lines[1].startswith("Pretraining: 35 of 100 (35%)")
     assert lines[-1].startswith("Pretraining: done in 1 min 40 s  loss 4.000")
 
 
@@ -49,7 +49,7 @@ def test_work_of_a_few_seconds_names_itself_once(terminal: io.StringIO, monkeypa
         for done in range(1, 6):
             now += 1.5
             shown(done)
-    assert terminal.getvalue().splitlines() == ["Measuring the gate: 2 of 5 (40%), about 4 s left"]
+    assert terminal.getvalue().splitlines() == ["Measuring the gate: 4 of 5 (80%), about 2 s left"]
 
 
 def test_a_terminal_gets_bars_and_notes_above_them(monkeypatch: pytest.MonkeyPatch) -> None:
