@@ -134,6 +134,7 @@ def test_f38_budgets_shards_and_parallel_builds(
     assert contents(tmp_path / "one") == contents(tmp_path / "two")
 
 
+@pytest.mark.slow
 def test_f38_a_killed_build_goes_on_without_redoing_finished_shards(place: Path, tmp_path: Path) -> None:
     source = tmp_path / "many"
     source.mkdir()

@@ -182,6 +182,7 @@ def test_a_training_is_undone_to_the_byte_by_going_to_a_state_and_comes_back(
         assert said in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_f14_scenario_3_with_an_onnx_model_beside_it_the_trained_model_goes_on(
     data: Path, ours: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

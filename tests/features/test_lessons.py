@@ -268,6 +268,7 @@ def test_a_full_disk_in_the_commit_leaves_the_model_as_it_was(
     done(*lesson)
 
 
+@pytest.mark.slow
 def test_a_rollback_of_session_2_of_4_takes_the_later_ones_too_and_says_so(
     four: Path, taught: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -120,6 +120,7 @@ def test_f44_one_command_makes_a_tuned_model_with_a_matrix_and_a_second_does_not
     assert main(["generate", str(whole), "--prompt", "What is", "--max-tokens", "4"]) == 0
 
 
+@pytest.mark.slow
 def test_f44_what_changed_is_redone_with_all_that_depends_on_it_and_said(
     place: Path, copy: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -206,6 +207,7 @@ sys.exit(main(sys.argv[2:]))
 """
 
 
+@pytest.mark.slow
 def test_f44_killed_in_either_training_and_gone_on_with_the_weights_are_the_same(
     place: Path, whole: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -261,6 +263,7 @@ def test_f44_interrupted_while_caching_and_gone_on_with_the_caches_are_the_same(
     assert metas and all((tmp_path / "m" / path).read_bytes() == data for path, data in metas.items())
 
 
+@pytest.mark.slow
 def test_f44_lessons_stay_until_an_earlier_stage_is_redone_and_then_it_is_said(
     place: Path, copy: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -396,6 +399,7 @@ def test_f40_f44_the_json_files_of_a_pipeline_load_as_they_stand(
     assert not (tmp_path / "other/runs").exists()
 
 
+@pytest.mark.slow
 def test_f44_the_usual_sets_are_built_where_they_can_be_had_and_the_others_are_named(
     place: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

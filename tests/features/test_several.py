@@ -97,6 +97,7 @@ def test_f36_two_processes_learn_what_one_does(
     assert [path.name for path in (tmp_path / "m" / "runs").iterdir()] == ["0001-pretrain"]
 
 
+@pytest.mark.slow
 def test_f36_an_interrupted_run_goes_on_with_as_many_processes_bit_for_bit_and_with_one_but_for_rounding(
     place: Path,
     alone: Path,
@@ -200,6 +201,7 @@ def gone(pid: int) -> bool:
 
 
 @pytest.mark.skipif(not Path("/proc/self/task").is_dir(), reason="finds processes in /proc")
+@pytest.mark.slow
 def test_f36_a_process_that_dies_ends_the_run_with_one_message(place: Path, tmp_path: Path) -> None:
     leader, follower = start(place, tmp_path / "m")
     os.kill(follower, signal.SIGKILL)

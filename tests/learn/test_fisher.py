@@ -203,6 +203,7 @@ def test_the_file_is_bfloat16_and_equal_values_give_equal_bytes(model: Path, tmp
         assert {file.get_tensor(name).dtype for name in diagonal} == {torch.bfloat16}
 
 
+@pytest.mark.slow
 def test_f07_the_model_before_as_a_teacher_keeps_more_of_an_old_domain_of_which_little_is_remembered(
     copy_of: Callable[[str], Path], code_file: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

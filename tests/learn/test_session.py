@@ -132,6 +132,7 @@ def test_all_weights_do_not_move_beneath_adapters(model: Path, code_file: Path) 
         teach(model, code_file, domain="more", mode="full", steps=2)
 
 
+@pytest.mark.slow
 def test_a_domain_taught_again_gets_a_new_version_that_goes_on_from_the_last(model: Path, code_file: Path) -> None:
     teach(model, code_file, mode="adapter", steps=20, accept=True)
     with pytest.raises(LifelongError, match="taught all of it"):
