@@ -9,6 +9,9 @@ are in the JSON file already are not run again. `continual_methods.py` says what
 
 With --orders and --seeds all of it is run for each order of the lessons (the given one, then others by hash) with each
 seed, and the tables show mean ± standard deviation over these runs. Text and base model are the same in all.
+
+Once the base model is trained, several of these commands may work on one JSON file side by side, each with methods of
+its own: what the file has gained is taken over after every method.
 """
 
 from __future__ import annotations
@@ -34,7 +37,7 @@ def main() -> None:
     """Run what is not in the JSON file yet, and print the tables."""
     options = _options()
     settings = {name: str(value) for name, value in vars(options).items() if name not in _FREE}
-    done: dict[str, Any] = json.loads(options.json.read_text()) if options.json and options.json.is_file() else {}
+    done = _read(options.json)
     if done.get("settings", settings) != settings:
         raise SystemExit(f"{options.json} has results of other settings: {done['settings']}; name another file")
     done |= {"machine": machine(), "settings": settings, "left_out": left_out(options.methods)}
@@ -52,9 +55,23 @@ def main() -> None:
                     began = time.perf_counter()
                     found = method(bench)
                     run["methods"][name] = found | {"wall_seconds": time.perf_counter() - began}
+                    _take_over(options.json, runs)
                     write_json(options.json, done)
     report(done)
     write_json(options.json, done)
+
+
+def _read(path: Path | None) -> dict[str, Any]:
+    """Return the results in a file, or none."""
+    found: dict[str, Any] = json.loads(path.read_text()) if path and path.is_file() else {}
+    return found
+
+
+def _take_over(path: Path | None, runs: dict[str, Any]) -> None:
+    """Add to ``runs`` the methods that another command has written to the file since."""
+    for name, run in _read(path).get("runs", {}).items():
+        mine = runs.setdefault(name, run)["methods"]
+        mine |= {method: found for method, found in run["methods"].items() if method not in mine}
 
 
 def _order(domains: list[str], number: int) -> list[str]:
