@@ -19,6 +19,8 @@ hypothesis.settings.load_profile("lifelong")
 
 # For libraries that would look a model up on the hub, also in the processes that tests start.
 os.environ["HF_HUB_OFFLINE"] = "1"
+# A shell that starts the tests in the background has them ignore Ctrl-C, which some of them press.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 # The models of tests are tiny: a second thread costs more than it gains.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 

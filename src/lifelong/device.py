@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import shutil
 import time
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from lifelong.errors import LifelongError
 
 if TYPE_CHECKING:
     import torch
+
+_SIZE = (1024, 512, 512)  # rows, inner, columns of a product that is timed
 
 
 def pick_device(name: str | None = None) -> torch.device:
@@ -35,27 +39,36 @@ def pick_device(name: str | None = None) -> torch.device:
     return device
 
 
-def matmul_flops(device: torch.device, dtype: torch.dtype, size: tuple[int, int, int] = (1024, 512, 512)) -> float:
+def matmul_flops(device: torch.device, dtype: torch.dtype, size: tuple[int, int, int] = _SIZE) -> float:
     """Return floating-point operations per second of a matrix product of this dtype, best of eight runs."""
+    product = _product(device, dtype, size)
+    rows, inner, columns = size
+    return 2.0 * rows * inner * columns / min(product() for _ in range(8))
+
+
+def _product(device: torch.device, dtype: torch.dtype, size: tuple[int, int, int]) -> Callable[[], float]:
+    """Return what computes a product of this size and returns the seconds that it took."""
     import torch
 
     rows, inner, columns = size
     a = torch.randn(rows, inner, device=device).to(dtype)
     b = torch.randn(columns, inner, device=device).to(dtype)
-    best = float("inf")
-    for _ in range(8):
+
+    def run() -> float:
         start = time.perf_counter()
         torch.nn.functional.linear(a, b)
         if device.type == "cuda":
             torch.cuda.synchronize()
-        best = min(best, time.perf_counter() - start)
-    return 2.0 * rows * inner * columns / best
+        return time.perf_counter() - start
+
+    return run
 
 
 def pick_precision(device: torch.device, name: str = "auto") -> str:
     """Return ``"bf16"`` or ``"fp32"``: the compute type of matrix products; master weights are always fp32.
 
-    ``auto`` measures: a CPU without AVX512-BF16 or AMX computes bf16 by emulation, ten times slower than fp32.
+    ``auto`` measures on a CPU: without AVX512-BF16 or AMX bf16 is emulated, ten times slower than fp32, and with
+    AVX512-BF16 alone it may still be half as fast.
     """
     import torch
 
@@ -63,10 +76,27 @@ def pick_precision(device: torch.device, name: str = "auto") -> str:
         return name
     if device.type == "cuda":
         return "bf16" if torch.cuda.is_bf16_supported() else "fp32"
-    if device.type != "cpu":
-        return "fp32"
-    faster = matmul_flops(device, torch.bfloat16) > 1.2 * matmul_flops(device, torch.float32)
-    return "bf16" if faster else "fp32"
+    return "bf16" if device.type == "cpu" and _bf16_pays() else "fp32"
+
+
+@functools.cache
+def _bf16_pays() -> bool:
+    """Return whether bf16 products are faster than fp32's on this CPU.
+
+    Other work here slows either down now and then, and equal seeds must give equal models: so they are timed in turn,
+    and bf16 has to win nearly every time, by a fifth.
+    """
+    import torch
+
+    cpu = torch.device("cpu")
+    fp32, bf16 = (_product(cpu, dtype, _SIZE) for dtype in (torch.float32, torch.bfloat16))
+    fp32(), bf16()  # the first of each is slow
+    lost = 0
+    for _ in range(16):
+        lost += fp32() < 1.2 * bf16()
+        if lost > 4:
+            return False
+    return True
 
 
 def has_compiler() -> bool:
