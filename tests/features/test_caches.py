@@ -308,6 +308,7 @@ def test_f42_conversations_from_a_cache_train_the_assistants_turns(place: Path, 
     assert all((run / kept / "model.safetensors").is_file() for kept in ("latest", "best"))
 
 
+@pytest.mark.slow
 def test_a_run_from_caches_resumes_bit_for_bit(place: Path, caches: Path, tmp_path: Path, interrupted_at: Any) -> None:
     mixed = ["--cache-dir", str(caches), "--mix", "docs=0.5", "notes=0.5", "--steps", "12"]
     assert train(place, tmp_path / "whole", *mixed) == 0

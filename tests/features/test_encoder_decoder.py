@@ -149,6 +149,7 @@ def test_f20_text_is_written_into_the_gap_behind_a_prompt(model: Path, capsys: p
     assert not any("<extra_id" in text for text in found["texts"])
 
 
+@pytest.mark.slow
 def test_f20_an_interrupted_run_goes_on_bit_for_bit(
     place: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -104,6 +104,7 @@ def test_f07_where_the_gate_undoes_all_weights_an_adapter_is_tried_and_kept(
     assert event["undone"]["reasons"] == found["undone"]["reasons"]
 
 
+@pytest.mark.slow
 def test_an_adapter_is_tried_only_where_the_choice_was_left_open(
     place: Path, model: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

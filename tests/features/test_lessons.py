@@ -346,6 +346,7 @@ def test_a_loss_that_explodes_undoes_the_lesson(place: Path, model: Path, capsys
     assert visible(model) == before and RunFolder.find(model).facts["status"] == "failed"
 
 
+@pytest.mark.slow
 def test_text_that_grows_gets_its_slices_when_it_is_large_enough(
     place: Path, model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -155,6 +155,7 @@ def test_f19_what_a_masked_model_cannot_do_is_refused(
     assert sha256_file(model / "model.safetensors") == before
 
 
+@pytest.mark.slow
 def test_f19_a_causal_model_is_not_trained_with_hidden_tokens(
     place: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -182,6 +183,7 @@ def test_f19_an_encoder_is_built_from_the_guides_dictionary() -> None:
         assert model.predict_mlm(input_ids, attention_mask).shape == (2, 16, 10000)
 
 
+@pytest.mark.slow
 def test_f19_conversations_are_read_whole_and_earlier_text_is_replayed(
     model: Path, place: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -145,6 +145,7 @@ def test_f13_a_lesson_on_gpt2_is_kept_as_a_peft_adapter_and_undone(
     assert not any((ours / "lifelong/adapters").rglob("*.safetensors"))
 
 
+@pytest.mark.slow
 def test_f13_an_interrupted_run_on_gpt2_goes_on_bit_for_bit(text: Path, tmp_path: Path, interrupted_at: Any) -> None:
     base = make_base(tmp_path / "gpt2")  # with dropout, as GPT-2 has it
 

@@ -432,6 +432,7 @@ def test_f44_the_usual_sets_are_built_where_they_can_be_had_and_the_others_are_n
     assert "the mixture of pretraining lacks fineweb_edu (there is: roam, wikitext)" in said and "no local copy" in said
 
 
+@pytest.mark.slow
 def test_f13_f44_a_data_file_is_learned_and_later_files_go_on_from_there(
     place: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -164,6 +164,7 @@ def test_exact_resume_of_every_kind_at_every_step(
     check_exact(kind, how, stop)
 
 
+@pytest.mark.slow
 def test_f33_a_run_with_replay_is_resumed_exactly_at_the_end_of_an_epoch(
     place: Path, tmp_path: Path, interrupted_at: Any
 ) -> None:

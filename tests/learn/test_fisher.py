@@ -81,6 +81,7 @@ def test_the_time_that_is_announced_names_the_estimate_of_ewc(
     assert said in found and ("EWC" in found) == bool(said)
 
 
+@pytest.mark.slow
 def test_f18_a_domain_without_any_text_left_is_still_guarded(
     model: Path, code_file: Path, sea: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -110,6 +111,7 @@ def test_f18_a_domain_without_any_text_left_is_still_guarded(
     assert not (model / FISHER).exists() and len(ReplayMemory.load(model / MEMORY).documents()) == remembered
 
 
+@pytest.mark.slow
 def test_an_adapter_adds_nothing_until_it_is_consolidated(
     model: Path, code_file: Path, sea: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -125,6 +127,7 @@ def test_an_adapter_adds_nothing_until_it_is_consolidated(
     assert (model / FISHER).read_bytes() == first
 
 
+@pytest.mark.slow
 def test_what_was_taught_without_ewc_joins_later_and_the_earlier_decays(
     model: Path, code_file: Path, sea: Path
 ) -> None:

@@ -153,6 +153,7 @@ def test_importance_weighs_a_text_beside_its_replay(copy_of: Callable[[str], Pat
     assert lost(four, "manual") > lost(plain, "manual")
 
 
+@pytest.mark.slow
 def test_a_new_domain_is_measured_on_what_later_sessions_measure(model: Path, code_file: Path, tmp_path: Path) -> None:
     """More held-out text than is measured: the first figure of a domain is of the same documents as all later ones."""
     (tmp_path / "poem.txt").write_text("\n\n".join(f"Line {i}: the sea is {i} miles wide." for i in range(600)))

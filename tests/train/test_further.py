@@ -26,6 +26,7 @@ from lifelong.train.run import resume, train
 from lifelong.train.start import FURTHER_SHARE, Origin, choose_rate
 
 
+@pytest.mark.slow
 def test_training_further_is_resumed_bit_for_bit_with_its_matrix_row(
     text_file: Path,
     tokenizer_dir: Path,

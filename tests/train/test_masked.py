@@ -28,6 +28,7 @@ def masked(settings: TrainSettings, tmp_path: Path) -> TrainSettings:
     return settings.model_copy(update=update)
 
 
+@pytest.mark.slow
 def test_f19_an_interrupted_and_resumed_masked_run_is_bit_for_bit_the_uninterrupted_one(
     text_file: Path,
     tokenizer_dir: Path,
