@@ -74,6 +74,12 @@ def test_two_processes_lose_as_one_does(tmp_path: Path) -> None:
         assert item["loss"] == pytest.approx(runs[0]["loss"], rel=1e-4)
 
 
+def test_every_way_of_waiting_is_measured_alone_and_beside_a_busy_process(tmp_path: Path) -> None:
+    flags = ["--batch", "1", "--length", "16", "--seconds", "0.1", "--rounds", "1", "--threads", "1"]
+    speeds = run("busy", tmp_path, *flags)["tokens_per_second"]
+    assert len(speeds) == 3 and all(min(each.values()) > 0 for each in speeds.values())
+
+
 def test_lessons_are_measured_over_orders_and_gone_on_with(tmp_path: Path) -> None:
     library = Path(json.__file__).parent.parent
     for name, package in {"manuals": "asyncio", "ops": "email", "code": "unittest"}.items():

@@ -5,6 +5,7 @@ The names below are loaded when they are first used, so that importing the packa
 
 from __future__ import annotations
 
+import os
 from typing import TYPE_CHECKING, Any
 
 from lifelong.version import __version__
@@ -30,6 +31,12 @@ if TYPE_CHECKING:
     from lifelong.tokens.tokenizer import BPETokenizer
     from lifelong.train.continuing import continue_training
     from lifelong.train.trainer import Trainer
+
+# A thread that waits for the others of its team spins before it sleeps: by libgomp's default for milliseconds, while
+# it holds the core that the one it waits for may need. Beside one busy process a training was fifteen times slower
+# (docs/log.md). Read once, when torch loads libgomp; what a user has set is left alone.
+if not {"OMP_WAIT_POLICY", "GOMP_SPINCOUNT"} & os.environ.keys():
+    os.environ["GOMP_SPINCOUNT"] = "5000"
 
 _PLACES = {
     "BPETokenizer": ("lifelong.tokens.tokenizer", "BPETokenizer"),
