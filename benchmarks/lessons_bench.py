@@ -14,6 +14,7 @@ from typing import Any
 from common import write_json
 
 from lifelong.evaluate.bits import score
+from lifelong.evaluate.matrix import Measuring
 from lifelong.learn.consolidation import Consolidation
 from lifelong.learn.cost import session_flops
 from lifelong.learn.held import Holdings, hold, read_held
@@ -190,7 +191,7 @@ class Bench:
         """Return every domain's test slice, read by all experts."""
         model, tokenizer = load_model(place)
         slices = {domain: load_prepared(self.text(domain)).test for domain in (BASE, *self.domains)}
-        found = hold(tokenizer, slices, sequence_length=LENGTH, max_bytes=self.options.max_bytes)
+        found = hold(tokenizer, slices, Measuring(LENGTH, self.options.max_bytes))
         read_held(model, found, "Reading")
         return found
 

@@ -264,7 +264,10 @@ def writer_lock(directory: Path) -> Iterator[None]:
     Raises:
         LifelongError: another live process holds it; names its pid and host.
     """
-    directory.mkdir(parents=True, exist_ok=True)
+    try:
+        directory.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise disk_error(error, directory) from error
     lock = directory / ".lock"
     mine = {"pid": os.getpid(), "host": socket.gethostname()}
     for _ in range(2):
@@ -275,17 +278,26 @@ def writer_lock(directory: Path) -> Iterator[None]:
                 held = json.loads(lock.read_text(encoding="utf-8"))
             except (OSError, ValueError):
                 held = {}
+            held = held if isinstance(held, dict) else {}
             if held == mine:  # the same process, further up: one owner, so nothing to wait for
                 yield
                 return
-            if held.get("host") != mine["host"] or _alive(int(held.get("pid", -1))):
+            if not {"pid", "host"} <= held.keys():
                 raise LifelongError(
-                    f"another process is writing here (pid {held.get('pid')} on {held.get('host')})",
+                    "a lock lies here that does not say whose it is",
+                    where=str(lock),
+                    fix="Remove it, if no other process is writing here.",
+                ) from None
+            if held["host"] != mine["host"] or _alive(int(held["pid"])):
+                raise LifelongError(
+                    f"another process is writing here (pid {held['pid']} on {held['host']})",
                     where=str(directory),
                     fix=f"Wait for it, or remove {lock} if that process is gone.",
                 ) from None
             lock.unlink(missing_ok=True)
             continue
+        except OSError as error:  # a directory that is read-only
+            raise disk_error(error, directory) from error
         try:
             with os.fdopen(fd, "w", encoding="utf-8") as handle:
                 json.dump(mine, handle)

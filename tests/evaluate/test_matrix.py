@@ -9,7 +9,8 @@ import pytest
 from rich.console import Console
 
 from lifelong.errors import LifelongError
-from lifelong.evaluate.matrix import Matrix, extend_matrix
+from lifelong.evaluate.growing import ANEW, extend_matrix, measuring_of
+from lifelong.evaluate.matrix import Matrix, Measuring
 
 # Columns: known from the start, taught first, taught second, taught last.
 FULL = Matrix(
@@ -66,7 +67,7 @@ def test_change_is_against_the_last_lesson_of_the_domain() -> None:
 
 def test_json_has_exactly_the_agreed_keys_and_comes_back() -> None:
     values = json.loads(json.dumps(FULL.to_dict()))
-    assert list(values) == ["domains", "sessions", "bpb", "bwt", "fwt", "average"]
+    assert list(values) == ["domains", "sessions", "bpb", "bwt", "fwt", "average", "forgetting"]
     assert Matrix.from_dict(values) == FULL
     sparse = Matrix(["a"], ["start"], [[None]])
     assert Matrix.from_dict(json.loads(json.dumps(sparse.to_dict()))) == sparse
@@ -136,9 +137,31 @@ def test_intransigence_by_hand() -> None:
         replace(FULL, joint=[1.0])
 
 
+def test_a_session_answers_for_what_it_did_alone() -> None:
+    how = Measuring(64, 1000)
+    first = extend_matrix(None, {"base": 2.0, "a": 4.0}, {"base": 2.1, "a": 3.0}, "a", how)
+    stale = replace(first, stale="measured before 'notes' was forgotten")
+    assert "note: measured before 'notes' was forgotten" in stale.summary()
+    same = extend_matrix(stale.to_dict(), {"base": 2.1001, "a": 3.0}, {"base": 2.1, "a": 3.0}, "b", how)
+    assert same.sessions == ["start", "a", "b"] and not same.stale
+    other = extend_matrix(stale.to_dict(), {"base": 2.1, "a": 3.4}, {"base": 2.1, "a": 3.4}, "b", how)
+    assert other.sessions == ["start", "a", ANEW, "b"] and other.bpb[2] == [2.1, 3.4]
+    assert other.change(3, 1) == pytest.approx(3.4 / 3.0 - 1)
+
+
+def test_all_rows_are_measured_as_the_first(capsys: pytest.CaptureFixture[str]) -> None:
+    how, other = Measuring(64, 1000), Measuring(32, 500)
+    raw = extend_matrix(None, {"base": 2.0}, {"base": 2.1}, "a", how).to_dict()
+    assert measuring_of(raw, how) == how and not capsys.readouterr().err
+    assert measuring_of(raw, other) == how
+    assert "measured as it was before: rows of 64 tokens, 1,000 bytes a domain" in capsys.readouterr().err
+    assert measuring_of(None, other) == other
+    assert Matrix.from_dict(raw).measuring == how
+
+
 def test_notes_go_on_with_the_matrix_and_are_shown_as_they_are() -> None:
     noted = replace(FULL, notes={"a": "[bold]purged"})
-    longer = extend_matrix(noted.to_dict(), {}, {"base": 2.0}, "d")
+    longer = extend_matrix(noted.to_dict(), {}, {"base": 2.0}, "d", Measuring(64, 1000))
     assert longer.notes == noted.notes and Matrix.from_dict(longer.to_dict()) == longer
     out = io.StringIO()
     Console(file=out, width=100).print(noted.to_table())

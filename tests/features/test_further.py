@@ -167,7 +167,7 @@ def test_a_training_is_undone_to_the_byte_by_going_to_a_state_and_comes_back(
     assert main(["rollback", str(ours)]) == 2
     assert "rollback MODEL --to STATE" in capsys.readouterr().err
     assert main(["rollback", str(ours), "--to", "1"]) == 0
-    assert "Undone with it: training (more)" in capsys.readouterr().out
+    assert "Undone: training (more)" in capsys.readouterr().out
     assert content() == first
     assert main(["rollback", str(ours), "--to", "2"]) == 0
     assert content() == second

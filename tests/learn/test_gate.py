@@ -9,7 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lifelong.evaluate.bits import Score, score_of
-from lifelong.evaluate.matrix import extend_matrix
+from lifelong.evaluate.growing import extend_matrix
+from lifelong.evaluate.matrix import Measuring
 from lifelong.evaluate.routing import Panel
 from lifelong.evaluate.windows import Scored
 from lifelong.learn.gate import Change, change, decide
@@ -55,9 +56,11 @@ def test_an_unmeasured_domain_is_gated_on_the_old_ones_alone() -> None:
 
 
 def test_a_matrix_grows_by_rows_and_by_domains() -> None:
-    first = extend_matrix(None, {"base": 2.0, "a": 3.0}, {"base": 2.1, "a": 2.5}, "a")
+    first = extend_matrix(None, {"base": 2.0, "a": 3.0}, {"base": 2.1, "a": 2.5}, "a", Measuring(64, 1000))
     assert first.bpb == [[2.0, 3.0], [2.1, 2.5]] and first.sessions == ["start", "a"]
-    second = extend_matrix(first.to_dict(), {"base": 2.1, "a": 2.5, "b": 4.0}, {"base": 2.2, "a": 2.4, "b": 3.0}, "b")
+    second = extend_matrix(
+        first.to_dict(), {"base": 2.1, "a": 2.5, "b": 4.0}, {"base": 2.2, "a": 2.4, "b": 3.0}, "b", Measuring(64, 1000)
+    )
     assert second.bpb == [[2.0, 3.0, None], [2.1, 2.5, 4.0], [2.2, 2.4, 3.0]]
     assert second.domains == ["base", "a", "b"]
 

@@ -5,11 +5,11 @@ from __future__ import annotations
 import inspect
 import json
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, TypeVar, get_type_hints
 
-from cyclopts import Group, Parameter
+from cyclopts import Group, Parameter, Token
 from pydantic.fields import FieldInfo
 
 from lifelong import progress
@@ -60,6 +60,17 @@ Sources = Annotated[
         help="Files, folders, globs, hf:NAME: PATH[:KIND][@WEIGHT]; a YAML list of them; or a prepared directory.",
     ),
 ]
+
+
+def _whole(_: Any, tokens: Sequence[Token]) -> int:
+    """Read a whole number; cyclopts would round 1.5, which is another number than was given."""
+    try:
+        return int(tokens[0].value)
+    except ValueError:
+        raise ValueError(f"{tokens[0].value!r} is not a whole number") from None
+
+
+WHOLE = Parameter(converter=_whole)
 
 _CONFIG = inspect.Parameter(
     "config",
@@ -120,6 +131,8 @@ def _flag(settings: type[Settings], path: str, field: FieldInfo) -> inspect.Para
         negative=None if field.annotation in (bool, bool | None) else (),
     )
     # The default is always None here: what the user did not give must not hide what the file says.
+    if field.annotation in (int, int | None):
+        parameter = Parameter.combine(parameter, WHOLE)
     annotated: Any = Annotated  # made at run time: nothing for a type checker to read
     kind: Any = field.annotation
     if "dict[" in str(kind):  # pairs, such as NAME=WEIGHT, that the settings read

@@ -8,19 +8,21 @@ from lifelong.cli.common import AsJson, Model, emit, print_table
 
 _BITS = "bits per byte"
 _BITS_MEAN = f"{_BITS}: what the domain's held-out text costs the model; lower is better."
-_STATES_MEAN = "state: where `lifelong rollback MODEL --to STATE` goes back to."
+_STATES_MEAN = "state: where `lifelong rollback MODEL --to STATE` goes back to; * is in force, and what it is made of."
+_GATE = {"failed": " as asked for, against the gate", "unmeasured": ", unmeasured"}
 
 
 def history(model: Model, *, as_json: AsJson = False) -> None:
     """What a model was taught, oldest first: lessons kept and undone, trainings and rollbacks."""
-    from lifelong.learn.ledger import read_history
+    from lifelong.learn.ledger import line_of, read_history
 
     events: list[dict[str, Any]] = read_history(model)
+    line = line_of(model)
 
     def show() -> None:
         if events:
-            rows = [_row(event) for event in events]
-            print_table(["state", "event", "domain", "outcome"], rows)
+            rows = [_row(event, in_force=event["generation"] in line) for event in events]
+            print_table(["state", "day", "event", "domain", "outcome"], rows)
             if any(_BITS in row[-1] for row in rows):
                 print(_BITS_MEAN)
             print(_STATES_MEAN)
@@ -30,7 +32,7 @@ def history(model: Model, *, as_json: AsJson = False) -> None:
     emit({"events": events}, as_json=as_json, show=show)
 
 
-def _row(event: dict[str, Any]) -> list[str]:
+def _row(event: dict[str, Any], *, in_force: bool) -> list[str]:
     phase = event.get("phase", "train") + {"further": " further", "base": " of a base"}.get(event.get("from", ""), "")
     label = {
         "consolidation": f"consolidation {event.get('session', '')}",
@@ -40,6 +42,7 @@ def _row(event: dict[str, Any]) -> list[str]:
     outcome = ""
     if "accepted" in event:
         outcome = "kept" if event["accepted"] else "undone"
+        outcome += _GATE.get(event.get("gate", ""), "") if event["accepted"] else ""
         if event.get("undone"):
             outcome += (
                 ", in an adapter: all weights were undone" if event["accepted"] else ", all weights and an adapter"
@@ -59,10 +62,11 @@ def _row(event: dict[str, Any]) -> list[str]:
         if event.get("purged"):
             outcome += "; earlier states purged"
     elif event.get("event") == "rollback":
-        undone = f"lesson {event['undone_session']} undone, " if "undone_session" in event else ""
+        undone = f"{event['undone'].partition(' (')[0]} undone, " if "undone_session" in event else ""
         outcome = f"{undone}back to state {event['to']}"
     kind = str(event.get("event", ""))
-    return [str(event.get("generation", "")), label.get(kind, kind), str(event.get("domain", "")), outcome]
+    number = f"{event['generation']}{'*' if in_force else ''}"
+    return [number, event.get("time", "")[:10], label.get(kind, kind), str(event.get("domain", "")), outcome]
 
 
 def _exported(event: dict[str, Any]) -> str:

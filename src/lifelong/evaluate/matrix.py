@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from lifelong.errors import LifelongError
@@ -16,6 +16,16 @@ if TYPE_CHECKING:
 NOTICEABLE = 0.005
 # Characters of a cell of the table (12.345 +123.4%), of a folded label, and what stands around each column.
 _CELL, _LABEL, _BORDER = 14, 24, 3
+
+
+@dataclass(frozen=True)
+class Measuring:
+    """How a matrix is measured, the same for all of its rows: tokens of a row (None: the model's own), and bytes of
+    each domain's slice.
+    """
+
+    sequence_length: int | None
+    max_bytes: int
 
 
 @dataclass
@@ -30,7 +40,8 @@ class Matrix:
     it). ``None`` marks a cell that was not measured.
 
     ``joint`` is no session: bits per byte on the same test slices of a reference model that was trained on the text of
-    all domains at once. ``notes`` say of domains what makes their column hard to compare.
+    all domains at once. ``notes`` say of domains what makes their column hard to compare, ``stale`` what the last row
+    does not know of yet. ``measuring`` is how all rows are measured; matrices of earlier versions do not say it.
 
     Raises:
         LifelongError: rows and labels do not fit, or a number is not finite.
@@ -41,6 +52,8 @@ class Matrix:
     bpb: list[list[float | None]]
     notes: dict[str, str] = field(default_factory=dict)
     joint: list[float | None] | None = None
+    stale: str = ""
+    measuring: Measuring | None = None
 
     def __post_init__(self) -> None:
         if len(self.bpb) != len(self.sessions):
@@ -146,6 +159,9 @@ class Matrix:
             "bwt": self.bwt,
             "fwt": self.fwt,
             "average": self.average,
+            "forgetting": self.forgetting,
+            **({"stale": self.stale} if self.stale else {}),
+            **({"measuring": asdict(self.measuring)} if self.measuring else {}),
             **({"notes": dict(self.notes)} if self.notes else {}),
             **({"joint": list(self.joint), "intransigence": self.intransigence} if self.joint is not None else {}),
         }
@@ -163,7 +179,9 @@ class Matrix:
             notes = {str(name): str(note) for name, note in values.get("notes", {}).items()}
             raw = values.get("joint")
             joint = None if raw is None else [None if cell is None else float(cell) for cell in raw]
-            return cls(domains, sessions, rows, notes, joint)
+            how = values.get("measuring")
+            measuring = Measuring(how["sequence_length"], int(how["max_bytes"])) if how else None
+            return cls(domains, sessions, rows, notes, joint, str(values.get("stale", "")), measuring)
         except KeyError as error:
             raise LifelongError(f"the matrix lacks {error.args[0]!r}") from None
         except (TypeError, ValueError) as error:
@@ -226,15 +244,22 @@ class Matrix:
         return table
 
     def summary(self) -> str:
-        """Return average, backward and forward transfer in one line; below it intransigence, and the notes."""
+        """Return average, backward and forward transfer in one line; below it forgetting by domain, intransigence, and
+        the notes.
+        """
         numbers = [("average", self.average, ".3f"), ("backward transfer", self.bwt, "+.3f")]
         numbers.append(("forward transfer", self.fwt, "+.3f"))
         lines = [", ".join(f"{name} {value:{spec}}" for name, value, spec in numbers if value is not None)]
+        lost = {name: value for name, value in self.forgetting.items() if value is not None}
+        if len(self.sessions) > 2 and lost:
+            lines.append("forgetting (bits per byte above the best before): ")
+            lines[-1] += ", ".join(f"{name} {value:+.3f}" for name, value in lost.items())
         if found := self.intransigence:
             lines.append("intransigence (bits per byte above the joint model, when taught and at the end)")
             spelt = {name: [_signed(both["taught"]), _signed(both["end"])] for name, both in found.items()}
             lines += [f"  {name} {taught}, {end}" for name, (taught, end) in spelt.items()]
         lines += [f"note on {name}: {note}" for name, note in self.notes.items()]
+        lines += [f"note: {self.stale}"] if self.stale else []
         return "\n".join(lines)
 
     def _earlier_domains(self) -> list[int]:
@@ -251,23 +276,6 @@ class Matrix:
     def _relative(self, row: int, reference: int, domain: int) -> float | None:
         now, then = self.bpb[row][domain], self.bpb[reference][domain]
         return None if now is None or not then else now / then - 1.0
-
-
-def extend_matrix(raw: dict[str, Any] | None, before: dict[str, float], after: dict[str, float], label: str) -> Matrix:
-    """Return the matrix with one more row.
-
-    Args:
-        raw: the matrix so far, or None before the first lesson.
-        before: bits per byte per domain just before the lesson; fills what the last row could not know.
-        after: the same just after.
-        label: name of the new row.
-    """
-    matrix = Matrix.from_dict(raw) if raw else Matrix(domains=[], sessions=["start"], bpb=[[]])
-    domains = [*matrix.domains, *(domain for domain in before if domain not in matrix.domains)]
-    rows = [[*row, *[None] * (len(domains) - len(row))] for row in matrix.bpb]
-    rows[-1] = [before.get(domain) if value is None else value for domain, value in zip(domains, rows[-1], strict=True)]
-    rows.append([after.get(domain) for domain in domains])
-    return Matrix(domains=domains, sessions=[*matrix.sessions, label], bpb=rows, notes=matrix.notes)
 
 
 def _signed(value: float | None) -> str:

@@ -53,7 +53,12 @@ def open_checked(
     else:
         try:
             corpus = open_corpus(
-                sources, domain=domain, texts=texts, on_problem=checker.problem, on_document=checker.see
+                sources,
+                domain=domain,
+                min_chars=1,  # a sentence is a lesson
+                texts=texts,
+                on_problem=checker.problem,
+                on_document=checker.see,
             )
         except LifelongError:  # nothing is left: the errors say why
             if checker.findings.has_errors:

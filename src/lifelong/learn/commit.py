@@ -15,7 +15,7 @@ from lifelong.learn.lesson import Lesson, LessonResult
 from lifelong.model.adapters import save_adapter
 from lifelong.model.base import LanguageModel
 from lifelong.model.directory import fingerprint, model_card, write_model_files
-from lifelong.model.store import HOME, ModelStore
+from lifelong.model.store import FOLDER, HOME, ModelStore
 from lifelong.text.document import Document
 from lifelong.text.memory import ReplayMemory
 from lifelong.tokens.base import Tokenizer
@@ -46,6 +46,8 @@ def commit_lesson(lesson: Lesson, result: LessonResult) -> None:
         "adapter": lesson.moving.name if lesson.moving.adapter else None,
         "run": result.run.relative_to(lesson.root).as_posix(),
         "sources": lesson.sources,
+        FOLDER: str(Path.cwd()),
+        "gate": _word(result, settings.domain),
         "reasons": result.decision.reasons,
     }
     if result.undone is not None:
@@ -106,6 +108,13 @@ def commit_consolidation(
         size = _fisher_bytes(staged, store.root)
         write_json(record, {**facts, "model": None, "run": event["run"], "fisher_bytes": size})
         store.commit(staged, event, remove=(f"{HOME}/adapters/",) if accepted else ())
+
+
+def _word(result: LessonResult, domain: str) -> str:
+    """Return in a word what the gate said."""
+    if not result.decision.accepted:
+        return "failed"
+    return "passed" if domain in result.changes else "unmeasured"
 
 
 def _stage_fisher(fisher: RunningFisher | None, staged: Path) -> None:

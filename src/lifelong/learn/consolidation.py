@@ -1,16 +1,17 @@
 """Consolidation: what the adapters know, folded into one set of plain weights.
 
 All weights learn from the replay memory. Half of the rows are of domains that the weights know already: there the
-model before is the teacher, whose probabilities of every next token are learned beside the text, and EWC pulls the
-weights that they need back to where they were. The other half is text of the adapters' domains, learned as in a lesson
-with all weights; the adapters themselves are weaker teachers than it is (docs/log.md). Then old and new weights are
-averaged as far as the gate asks for, and the outcome is kept only if no domain lost by it.
+model before is the teacher, whose probabilities of every next token are learned beside the text, and EWC, where it is
+asked for, pulls the weights that they need back to where they were. The other half is text of the adapters' domains,
+learned as in a lesson with all weights; the adapters themselves are weaker teachers than it is (docs/log.md). Then old
+and new weights are averaged as far as the gate asks for, and the outcome is kept only if no domain lost by it.
 """
 
 from __future__ import annotations
 
 import copy
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,8 @@ from lifelong import progress
 from lifelong.device import pick_precision
 from lifelong.errors import LifelongError
 from lifelong.evaluate.bits import Score
-from lifelong.evaluate.matrix import Matrix, extend_matrix
+from lifelong.evaluate.growing import extend_matrix, measuring_of
+from lifelong.evaluate.matrix import Matrix, Measuring
 from lifelong.learn.commit import commit_consolidation
 from lifelong.learn.cost import session_flops
 from lifelong.learn.distil import Distillation
@@ -172,7 +174,7 @@ class _Folding:
         tokens = sum(row["tokens"] for row in self.run.metrics())
         shares = zip(loader.shares, teachers, strict=True)
         taught = sum(share for share, (_, alpha) in shares if alpha) / sum(loader.shares)
-        matrix = extend_matrix(state.get("matrix"), _bits(before), _bits(after), LABEL)
+        matrix = extend_matrix(state.get("matrix"), _bits(before), _bits(after), LABEL, self._measuring)
         result = Consolidation(
             model=self.root,
             run=self.run.path,
@@ -200,9 +202,15 @@ class _Folding:
         longest = self.teacher.config.max_seq_len
         return min(self.settings.sequence_length or longest, longest)
 
+    @cached_property
+    def _measuring(self) -> Measuring:
+        asked = Measuring(self._length, self.settings.max_bytes)
+        return measuring_of(self.store.state().get("matrix"), asked)
+
     def _open(self, split: str) -> Holdings:
         slices = read_slices(self.root, list(self.store.state().get("domains", [])), split)
-        return hold(self.tokenizer, slices, sequence_length=self._length, max_bytes=self.settings.max_bytes)
+        how = Measuring(self._length, self.settings.max_bytes) if split == "gate" else self._measuring
+        return hold(self.tokenizer, slices, how)
 
     def _rows(self, state: dict[str, Any], *, dry_run: bool) -> tuple[Loader, list[tuple[str, float]]]:
         """Return the rows of the memory, and of each of their sources the teacher and its part of the loss."""

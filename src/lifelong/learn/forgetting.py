@@ -13,9 +13,10 @@ from lifelong.files import remove_file, remove_tree, write_text, writer_lock
 from lifelong.learn.commit import stage_state
 from lifelong.learn.fisher import guarded_domains
 from lifelong.learn.ledger import in_force
+from lifelong.learn.naming import Asked
 from lifelong.learn.recovery import recover
 from lifelong.model.directory import find_model
-from lifelong.model.store import HOME, ModelStore
+from lifelong.model.store import FOLDER, HOME, ModelStore
 from lifelong.text.document import Document
 from lifelong.text.memory import ReplayMemory, read_slice, write_documents
 from lifelong.train.folder import RUNS, RunFolder
@@ -66,25 +67,30 @@ def forget(model: Path, source: str, *, purge: bool = False) -> Forgotten:
     Raises:
         LifelongError: nothing of this source is remembered, and no lesson in force was taught it.
     """
+    if not source.strip():
+        raise LifelongError("no source is named", where="--source", fix="Name a file, a folder, or a text's name.")
     root = find_model(model)
     store = ModelStore.open(root)
     with writer_lock(root / HOME):
         recover(store)
+        store.check()
+        asked = Asked(source, store.history())
         state = store.state()
         memory = ReplayMemory.load(root / MEMORY)
         memory.capacity = max(memory.capacity, memory.size)
         trained = _trained_domains(store)
-        gone, stays = _drop_examples(memory, source, trained, guarded_domains(root / FISHER))
-        dropped, unlearned, taught = _drop_lessons(in_force(store), state, source, purge=purge)
-        stays += taught
-        held = _held_of(root, state, source)
+        gone, stays = _drop_examples(memory, asked, trained, guarded_domains(root / FISHER))
+        held = _held_of(root, state, asked)
         held_out = sum(len(mine) for mine, _ in held.values())
+        known = bool(gone or held_out or Path(source).expanduser().exists())
+        dropped, unlearned, taught = _drop_lessons(in_force(store), state, asked, known=known, purge=purge)
+        stays += taught
         if not (gone or dropped or stays or (purge and (held_out or _was_known(store, source)))):
-            known = sorted({example.source for example in memory.documents()})
+            remembered = sorted({example.source for example in memory.documents()})
             raise LifelongError(
                 f"nothing of '{source}' is known",
                 where=str(root),
-                fix=f"Remembered sources: {', '.join(known[:8]) or 'none'}{' …' if len(known) > 8 else ''}.",
+                fix=f"Remembered sources: {', '.join(remembered[:8]) or 'none'}{' …' if len(remembered) > 8 else ''}.",
             )
         if gone and not purge:
             stays.append("earlier states of the directory still hold its text, to be rolled back to (--purge)")
@@ -94,9 +100,12 @@ def forget(model: Path, source: str, *, purge: bool = False) -> Forgotten:
             )
         later = [item["name"] for item in state.get("adapters", []) if _goes_on_from(item, dropped, state)]
         stays += [f"adapter '{name}' went on from one that is dropped, and keeps what it took over" for name in later]
+        if dropped and "matrix" in state:
+            stays.append("the figures of `lifelong matrix`, which are of before; the next lesson measures anew")
+            state["matrix"]["stale"] = f"measured before '{source}' was forgotten"
         freed, models = 0, list[str]()
         if purge:  # first: where this is cut off, the source is still known, and can be purged again
-            freed, models, left = _purge_runs(root, source)
+            freed, models, left = _purge_runs(root, asked)
             stays += left
         state["adapters"] = [item for item in state.get("adapters", []) if item["name"] not in dropped]
         state["memory"] = memory.counts()
@@ -108,7 +117,8 @@ def forget(model: Path, source: str, *, purge: bool = False) -> Forgotten:
             if purge:
                 remove += _stage_slices(staged, held, state)
             stage_state(staged, root, state)
-            event = {"event": "forgot", "source": source, "examples": gone, "adapters": dropped, "stays": stays}
+            event: dict[str, Any] = {"event": "forgot", "source": source, FOLDER: str(Path.cwd())}
+            event |= {"examples": gone, "adapters": dropped, "stays": stays}
             if purge:
                 event |= {"purged": True, "held_out": held_out}
             store.commit(staged, event, remove=remove, purge=purge)
@@ -118,19 +128,19 @@ def forget(model: Path, source: str, *, purge: bool = False) -> Forgotten:
 
 
 def _drop_examples(
-    memory: ReplayMemory, source: str, trained: set[str], guarded: Collection[str]
+    memory: ReplayMemory, asked: Asked, trained: set[str], guarded: Collection[str]
 ) -> tuple[int, list[str]]:
     """Take a source's examples out of a memory; returns how many, and what stays of them all the same.
 
     Args:
         memory: the memory.
-        source: what is to go.
+        asked: what is to go.
         trained: the domains that were trained into all weights.
         guarded: those whose needs EWC knows without their text.
     """
     gone, stays = 0, []
     for domain, examples in memory.examples.items():
-        kept = [example for example in examples if not _is_of(example.source, source)]
+        kept = [example for example in examples if not asked.covers(example.source)]
         if domain in trained and len(kept) < len(examples):
             stays.append(f"domain '{domain}' was trained into all weights: only training anew without it undoes that")
         if domain in guarded and len(kept) < len(examples):
@@ -141,19 +151,24 @@ def _drop_examples(
 
 
 def _drop_lessons(
-    sessions: list[dict[str, Any]], state: dict[str, Any], source: str, *, purge: bool
+    sessions: list[dict[str, Any]], state: dict[str, Any], asked: Asked, *, known: bool, purge: bool
 ) -> tuple[list[str], set[str], list[str]]:
-    """Return the adapters to drop, the domains of which no lesson is left, and what stays of other lessons."""
+    """Return the adapters to drop, the domains of which no lesson is left, and what stays of other lessons.
+
+    Where the source is ``known`` to be a text, lessons on a folder that it lies in have learned it, too.
+    """
     dropped: list[str] = []
     unlearned, left = set[str](), set[str]()
     stays: list[str] = []
     made = {item["session"]: item["name"] for item in state.get("adapters", [])}
     for event in sessions:
-        if event["event"] != "lesson" or not any(_is_of(name, source) for name in event.get("sources", [])):
+        names = event.get("sources", [])
+        whole = any(asked.covers(name) for name in names)
+        if event["event"] != "lesson" or not (whole or (known and any(asked.is_below(name) for name in names))):
             left.add(event["domain"])
             continue
         where = f"lesson {event['session']} ({event['domain']})"
-        others = [name for name in event["sources"] if not _is_of(name, source)]
+        others = [name for name in names if not asked.covers(name)]
         name = made.get(event["session"])
         if event["adapter"] is None:
             undo = "only training anew undoes that" if purge else "rolling it back undoes it and all after it"
@@ -162,6 +177,8 @@ def _drop_lessons(
             stays.append(f"{where}: its adapter '{event['adapter']}' was folded into the weights")
         elif name is None:  # it was forgotten earlier
             continue
+        elif not whole:
+            stays.append(f"{where}: the adapter '{name}' learned it with the rest of {', '.join(others)}")
         elif others:
             stays.append(f"{where}: the adapter '{name}' learned from {', '.join(others)}, too")
         else:
@@ -190,14 +207,14 @@ def _was_known(store: ModelStore, source: str) -> bool:
 _Slices = dict[tuple[str, str], tuple[list[Document], list[Document]]]
 
 
-def _held_of(root: Path, state: dict[str, Any], source: str) -> _Slices:
+def _held_of(root: Path, state: dict[str, Any], asked: Asked) -> _Slices:
     """Return of each slice (domain, split) that holds documents of a source: those, and the others."""
     found: _Slices = {}
     for domain in state.get("domains", []):
         for split in _HELD:
             path = root / slice_path(domain, split)
             documents = read_slice(path) if path.is_file() else []
-            own = {name for name in {document.source for document in documents} if _is_of(name, source)}
+            own = {name for name in {document.source for document in documents} if asked.covers(name)}
             if own:
                 mine = [document for document in documents if document.source in own]
                 found[domain, split] = mine, [document for document in documents if document.source not in own]
@@ -221,7 +238,7 @@ def _stage_slices(staged: Path, held: _Slices, state: dict[str, Any]) -> list[st
     return empty
 
 
-def _purge_runs(root: Path, source: str) -> tuple[int, list[str], list[str]]:
+def _purge_runs(root: Path, asked: Asked) -> tuple[int, list[str], list[str]]:
     """Take text out of the runs; returns the bytes freed, the models that are gone, and what else to say.
 
     All token caches go, since a later lesson's replay holds earlier sources.
@@ -232,7 +249,7 @@ def _purge_runs(root: Path, source: str) -> tuple[int, list[str], list[str]]:
         if run.resumable():
             stays.append(f"{folder.name} had not ended, and cannot be resumed: its caches are gone")
         freed += remove_tree(folder / "cache")
-        models = [place for pattern in _MODELS for place in sorted(folder.glob(pattern)) if _holds(place, source)]
+        models = [place for pattern in _MODELS for place in sorted(folder.glob(pattern)) if _holds(place, asked)]
         freed += sum(remove_tree(place) for place in models)
         gone += [place.relative_to(root).as_posix() for place in models]
         rows = run.metrics()
@@ -245,10 +262,10 @@ def _purge_runs(root: Path, source: str) -> tuple[int, list[str], list[str]]:
     return freed, gone, stays
 
 
-def _holds(place: Path, source: str) -> bool:
+def _holds(place: Path, asked: Asked) -> bool:
     """Whether a model directory in a run holds text of a source, in its memory or its slices."""
     names = {document.source for path in _texts(place) for document in read_slice(path)}
-    return any(_is_of(name, source) for name in names)
+    return any(asked.covers(name) for name in names)
 
 
 def _texts(place: Path) -> Iterator[Path]:
@@ -261,12 +278,6 @@ def _texts(place: Path) -> Iterator[Path]:
 def _trained_domains(store: ModelStore) -> set[str]:
     """Return the domains that `lifelong train` taught."""
     return {event["domain"] for event in store.history() if event["event"] == "train" and event.get("domain")}
-
-
-def _is_of(name: str, source: str) -> bool:
-    """Whether a file is the source, or lies below it."""
-    own, asked = Path(name).expanduser().resolve(), Path(source).expanduser().resolve()
-    return name == source or own == asked or asked in own.parents
 
 
 def _goes_on_from(item: dict[str, Any], dropped: list[str], state: dict[str, Any]) -> bool:

@@ -13,11 +13,15 @@ _FEW = 5  # documents, or blocks of one: the spread of fewer says next to nothin
 
 @dataclass(frozen=True)
 class Change:
-    """Change of bits per byte on the same documents, and its standard error (None where it cannot be estimated)."""
+    """Change of bits per byte on the same documents, and its standard error (None where it cannot be estimated).
+
+    ``nats_per_token`` is the change in the unit of the loss.
+    """
 
     before: float
     after: float
     standard_error: float | None
+    nats_per_token: float = 0.0
 
     @property
     def difference(self) -> float:
@@ -55,7 +59,8 @@ def change(before: Score, after: Score) -> Change:
     errors = [_ratio_error(before.documents, after.documents)] if size > 1 else []
     if size < _FEW <= len(before.blocks):
         errors.append(_ratio_error(before.blocks, after.blocks))
-    return Change(before.bits_per_byte, after.bits_per_byte, max(errors, default=None))
+    nats = (after.nats - before.nats) / max(1, before.tokens)
+    return Change(before.bits_per_byte, after.bits_per_byte, max(errors, default=None), nats)
 
 
 def _ratio_error(before: Sequence[tuple[float, float]], after: Sequence[tuple[float, float]]) -> float:

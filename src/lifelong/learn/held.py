@@ -9,6 +9,7 @@ from pathlib import Path
 from lifelong import progress
 from lifelong.errors import LifelongError
 from lifelong.evaluate.bits import Score, chosen_documents, encode_documents, panel_score
+from lifelong.evaluate.matrix import Measuring
 from lifelong.evaluate.routing import Panel, read_experts
 from lifelong.model.base import LanguageModel
 from lifelong.text.document import Document
@@ -44,13 +45,14 @@ class Held:
 Holdings = dict[str, Held]
 
 
-def hold(tokenizer: Tokenizer, slices: Slices, *, sequence_length: int, max_bytes: int) -> Holdings:
+def hold(tokenizer: Tokenizer, slices: Slices, how: Measuring) -> Holdings:
     """Encode slices, ready to be read. Domains without text that counts are left out."""
-    found = {}
+    found, length = {}, how.sequence_length
+    assert length is not None  # who has a model knows how long its rows are
     for domain, documents in slices.items():
-        if chosen := chosen_documents(documents, max_bytes):
+        if chosen := chosen_documents(documents, how.max_bytes):
             items = encode_documents(tokenizer, [document for document, _ in chosen])
-            found[domain] = Held(Panel(items, sequence_length), [size for _, size in chosen])
+            found[domain] = Held(Panel(items, length), [size for _, size in chosen])
     return found
 
 

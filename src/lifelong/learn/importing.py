@@ -96,6 +96,8 @@ def import_adapter(path: Path, model: Path, name: str | None = None) -> dict[str
                 adapters=[*state.get("adapters", []), {"name": name, "domain": name, "session": None}],
                 base_fingerprint=base,
             )
+            if "matrix" in state:
+                state["matrix"]["stale"] = f"measured before the adapter '{name}' was imported"
             stage_state(staged, root, state)
             event = {"event": "import", "from": "adapter", "domain": name, "source": str(path), "rank": config.rank}
             generation = store.commit(staged, event)

@@ -4,17 +4,14 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 from lifelong import progress
 from lifelong.device import pick_device
 from lifelong.errors import LifelongError
-from lifelong.evaluate.matrix import Matrix
-from lifelong.files import read_json
-from lifelong.learn.commit import record_path
+from lifelong.evaluate.matrix import Matrix, Measuring
 from lifelong.learn.held import hold, read_held, read_slices, scores
 from lifelong.learn.known import learned_hashes
-from lifelong.learn.ledger import in_force, read_matrix
+from lifelong.learn.ledger import read_matrix
 from lifelong.learn.opening import row_length
 from lifelong.model.directory import find_model, load_model, read_config
 from lifelong.model.store import ModelStore
@@ -25,7 +22,7 @@ from lifelong.text.cleaning import content_hash
 def matrix_beside_joint(model: Path, joint: Path, *, device: str = "auto") -> Matrix:
     """Return a model's matrix with the figures of a joint model on the model's own test slices.
 
-    Both are measured alike: as many tokens of context and bytes of text as in the model's last lesson. Test documents
+    Both are measured alike: as many tokens of context and bytes of text as all of the matrix. Test documents
     that the joint model was trained on are counted, and said.
 
     Args:
@@ -44,9 +41,10 @@ def matrix_beside_joint(model: Path, joint: Path, *, device: str = "auto") -> Ma
     if not slices:
         raise LifelongError("there is no test text to measure the joint model on", where=str(root))
     network, tokenizer = load_model(place, device=pick_device(device))
-    measured = _measured_as(root)
+    settings = LearnSettings()
+    how = matrix.measuring or Measuring(row_length(root, settings), settings.max_bytes)
     longest = network.config.max_seq_len
-    length = min(measured["sequence_length"] or longest, longest)
+    how = replace(how, sequence_length=min(how.sequence_length or longest, longest))
     seen = learned_hashes(place, list(ModelStore.open(place).state().get("domains", [])))
     for domain, documents in slices.items():
         if known := sum(content_hash(document) in seen for document in documents):
@@ -54,17 +52,7 @@ def matrix_beside_joint(model: Path, joint: Path, *, device: str = "auto") -> Ma
                 f"note: the joint model was trained on {known:,} of {len(documents):,} test documents of '{domain}': "
                 "its figure there is too good"
             )
-    held = hold(tokenizer, slices, sequence_length=length, max_bytes=measured["max_bytes"])
+    held = hold(tokenizer, slices, how)
     read_held(network, held, "Measuring the joint model")
     found = {domain: score.bits_per_byte for domain, score in scores(held).items()}
     return replace(matrix, joint=[found.get(domain) for domain in matrix.domains])
-
-
-def _measured_as(root: Path) -> dict[str, Any]:
-    """Return ``sequence_length`` and ``max_bytes`` of the last lesson in force; of a new one, where there is none."""
-    lessons = [event for event in in_force(ModelStore.open(root)) if event["event"] == "lesson"]
-    if not lessons:
-        settings = LearnSettings()
-        return {"sequence_length": row_length(root, settings), "max_bytes": settings.max_bytes}
-    recorded: dict[str, Any] = read_json(root / record_path(lessons[-1]["session"], lessons[-1]["domain"]))["settings"]
-    return recorded

@@ -37,7 +37,8 @@ class ContinualLearner:
     Args:
         base_model: a model of ours; one of transformers (anything with ``save_pretrained``); or the path of a model
             directory. It is copied, and stays as it is.
-        config: of the lessons: `lifelong.ContinualLearningConfig`, with guide-style names (``lora_r``) or ours.
+        config: of the lessons: `lifelong.ContinualLearningConfig`, or a dictionary of its settings, with guide-style
+            names (``lora_r``) or ours.
         tokenizer: the one that the model was trained with; not needed with a path.
 
     Raises:
@@ -45,9 +46,12 @@ class ContinualLearner:
     """
 
     def __init__(
-        self, base_model: Any, config: LearnSettings | None = None, tokenizer: Tokenizer | Any | None = None
+        self,
+        base_model: Any,
+        config: LearnSettings | dict[str, Any] | None = None,
+        tokenizer: Tokenizer | Any | None = None,
     ) -> None:
-        self.config = config or LearnSettings()
+        self.config = LearnSettings.build(config) if isinstance(config, dict) else config or LearnSettings()
         self._folder = tempfile.TemporaryDirectory(prefix="lifelong-learner-")
         self.path = Path(self._folder.name) / "model"
         self._loaded: tuple[LanguageModel, Tokenizer] | None = None
@@ -62,7 +66,10 @@ class ContinualLearner:
 
     @classmethod
     def from_checkpoint(
-        cls, path: str | Path, tokenizer: Tokenizer | None = None, config: LearnSettings | None = None
+        cls,
+        path: str | Path,
+        tokenizer: Tokenizer | Any | None = None,
+        config: LearnSettings | dict[str, Any] | None = None,
     ) -> Self:
         """Return a learner that goes on from what `save_checkpoint` wrote, or from any model directory.
 
@@ -113,7 +120,7 @@ class ContinualLearner:
         given |= {**own, "domain": domain, "importance": own.get("importance", self.config.importance) * importance}
         if given.get("mode", "auto") == "auto" and not ModelStore.open(self.path).state().get("domains"):
             given["mode"] = "adapter"  # nothing is known of the base's text: its weights stay as they are
-        texts = _documents([text] if isinstance(text, str) else list(text), source or domain)
+        texts = _documents([text] if isinstance(text, str) else text, source or domain)
         result = learn(self.path, [], LearnSettings.build(given), texts=texts)
         assert result is not None  # only a dry run returns nothing
         self._loaded = None
@@ -148,6 +155,8 @@ class ContinualLearner:
             LifelongError: ``path`` holds something else, or the disk refuses.
         """
         place = Path(path)
+        if place.is_file():
+            raise LifelongError("this is a file; a directory is needed", where=str(place))
         if place.exists() and not (place / "lifelong").is_dir() and any(place.iterdir()):
             raise LifelongError("this is no model directory of ours; it is not replaced", where=str(place))
         with atomic_directory(place, "model") as temporary:
@@ -192,12 +201,21 @@ class ContinualLearner:
                 tokenizer.write_files(Path(folder))
             import_model(Path(folder), self.path)
 
-    def _check(self, tokenizer: Tokenizer | None) -> None:
-        if tokenizer is not None and tokenizer.fingerprint != self.tokenizer.fingerprint:
+    def _check(self, tokenizer: Tokenizer | Any | None) -> None:
+        if tokenizer is None:
+            return
+        if hasattr(tokenizer, "get_vocab"):  # one of transformers: an import may have added the tokens of a chat
+            number = self.tokenizer.library.token_to_id
+            same = all(number(piece) == given for piece, given in tokenizer.get_vocab().items())
+        else:
+            same = tokenizer.fingerprint == self.tokenizer.fingerprint
+        if not same:
             raise LifelongError("the tokenizer is not the model's own", where=str(self.path))
 
 
 def _documents(texts: list[str], source: str) -> list[Document]:
+    if not isinstance(texts, list) or not all(isinstance(text, str) for text in texts):
+        raise LifelongError("a text, or a list of texts, is needed", where=source, fix="Decode bytes; read files.")
     for text in texts:
         try:
             text.encode("utf-8")

@@ -8,9 +8,12 @@ from typing import Any
 from lifelong.errors import LifelongError
 from lifelong.evaluate.matrix import Matrix
 from lifelong.files import writer_lock
+from lifelong.learn.naming import Asked
 from lifelong.learn.recovery import recover
 from lifelong.model.directory import find_model
-from lifelong.model.store import ModelStore
+from lifelong.model.store import FOLDER, ModelStore
+from lifelong.text.memory import read_slice
+from lifelong.train.founding import MEMORY
 
 SESSIONS = ("lesson", "consolidation")  # events that were measured, and kept or undone
 
@@ -18,6 +21,12 @@ SESSIONS = ("lesson", "consolidation")  # events that were measured, and kept or
 def read_history(model: Path) -> list[dict[str, Any]]:
     """Return the events of a model directory, oldest first."""
     return ModelStore.open(find_model(model)).history()
+
+
+def line_of(model: Path) -> set[int]:
+    """Return the state in force, and those that it was made from."""
+    store = ModelStore.open(find_model(model))
+    return _ancestors(store, store.head())
 
 
 def read_matrix(model: Path) -> Matrix:
@@ -56,8 +65,8 @@ def rollback(model: Path, session: int | None = None, *, to: int | None = None) 
             back itself comes back.
 
     Returns:
-        the event that was added to the history: ``also_undone`` names later lessons and trainings that went with it,
-        ``back_again`` the sources that were forgotten after it, and are back.
+        the event that was added to the history: ``also_undone`` names later lessons, trainings and imports that went
+        with it, ``back`` those that came back, ``back_again`` the sources that were forgotten later, and are back.
 
     Raises:
         LifelongError: there is no such lesson in force, or no such state, or it was purged.
@@ -99,14 +108,18 @@ def _go_to(store: ModelStore, to: int) -> dict[str, Any]:
 
 def _commit(store: ModelStore, target: int, since: int, facts: dict[str, Any]) -> dict[str, Any]:
     """Make a state the one in force; what came after the state ``since`` is named."""
-    later = _ancestors(store, store.head()) - _ancestors(store, since)
-    gone = [event for event in store.history() if event["generation"] in later]
+    now, then = _ancestors(store, store.head()), _ancestors(store, target)
+    history = store.history()
+    gone = [event for event in history if event["generation"] in now - _ancestors(store, since)]
+    back = [event for event in history if event["generation"] in then - now]
     event = {
         "event": "rollback",
         **facts,
         "to": target,
         "also_undone": [line for event in gone if (line := _what(event))],
-        "back_again": [event["source"] for event in gone if event["event"] == "forgot"],
+        "back": [line for event in back if (line := _what(event))],
+        # It was there when it was forgotten; whether it was so at the target too is said by what that was made of.
+        "back_again": [event["source"] for event in gone if event["event"] == "forgot" and _knew(store, target, event)],
     }
     return {"generation": store.commit(None, event, base=target), **event}
 
@@ -116,7 +129,20 @@ def _what(event: dict[str, Any]) -> str | None:
     kind = event["event"]
     if kind in SESSIONS:
         return f"{kind} {event['session']} ({event['domain']})" if event["accepted"] else None
+    if kind == "import" and event.get("from") == "adapter":
+        return f"import ({event['domain']})"
     return f"training ({event['domain']})" if kind == "train" else None
+
+
+def _knew(store: ModelStore, state: int, forgot: dict[str, Any]) -> bool:
+    """Whether a state has what was forgotten after it: lessons on the source, or examples of it."""
+    line = _ancestors(store, state)
+    lessons = [event for event in store.history() if event["generation"] in line and event["event"] == "lesson"]
+    asked = Asked(forgot["source"], store.history(), forgot.get(FOLDER))
+    if any(event["accepted"] and asked.covers(name) for event in lessons for name in event["sources"]):
+        return True
+    path = store.content(state, MEMORY)
+    return path is not None and any(asked.covers(document.source) for document in read_slice(path))
 
 
 def _ancestors(store: ModelStore, generation: int) -> set[int]:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from lifelong.evaluate.matrix import Matrix
+from lifelong.evaluate.growing import measuring_of
+from lifelong.evaluate.matrix import Matrix, Measuring
 from lifelong.evaluate.routing import bound_bits
 from lifelong.learn.fisher import RunningFisher
 from lifelong.learn.gate import Change, Decision
@@ -27,6 +29,8 @@ class Attempt:
     """One way of teaching a lesson, and what the gate said of it; changes are of the gate slices.
 
     ``scale`` is the share of its way that the weights went in the end, and ``flops`` what training computed.
+    ``predicted_damage`` is EWC's, of the weights or the new adapter alone, ``measured_damage`` what the gate measured
+    of the model as it answers: the rise of the old domains' losses, added up, in nats per token.
     """
 
     run: Path
@@ -40,6 +44,7 @@ class Attempt:
     flops: float
     seconds: float
     predicted_damage: float | None
+    measured_damage: float | None
 
     def figures(self, root: Path) -> dict[str, Any]:
         """Return plain values, the run as a path below the model directory."""
@@ -53,6 +58,8 @@ class Attempt:
             "flops": self.flops,
             "seconds": round(self.seconds, 1),
             "predicted_damage": self.predicted_damage,
+            "measured_damage": self.measured_damage,
+            "gate": {domain: asdict(moved) for domain, moved in self.changes.items()},
         }
 
 
@@ -93,6 +100,8 @@ class LessonResult(Attempt):
             "flops": self.flops,
             "seconds": round(self.seconds, 1),
             "predicted_damage": self.predicted_damage,
+            "measured_damage": self.measured_damage,
+            "gate": {domain: asdict(moved) for domain, moved in self.changes.items()},
             "undone": self.undone.figures(self.model) if self.undone else None,
         }
 
@@ -145,6 +154,12 @@ class Lesson:
     def expert(self) -> str:
         """Under which name the model reads once it is taught: that of the new adapter, or the base's."""
         return self.moving.name if self.moving.adapter else BASE
+
+    @cached_property
+    def measuring(self) -> Measuring:
+        """How the matrix is measured."""
+        asked = Measuring(self.sequence_length, self.settings.max_bytes)
+        return measuring_of(self.store.state().get("matrix"), asked)
 
     @property
     def sequence_length(self) -> int:

@@ -34,7 +34,7 @@ def opened(root: Path, settings: SessionSettings, *, dry_run: bool) -> Iterator[
     """Open a model directory; a dry run writes into a temporary place, and leaves the directory as it is.
 
     Raises:
-        LifelongError: another process is writing to it, or there is no such device.
+        LifelongError: another process is writing to it, there is no such device, or its memory is damaged.
     """
     if settings.threads:
         torch.set_num_threads(settings.threads)
@@ -49,6 +49,7 @@ def opened(root: Path, settings: SessionSettings, *, dry_run: bool) -> Iterator[
         store = ModelStore.open(root)
         if not dry_run:
             recover(store)
+        store.check()
         yield Opened(store, runs, device)
 
 

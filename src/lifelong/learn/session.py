@@ -20,7 +20,8 @@ from lifelong.device import pick_precision
 from lifelong.errors import LifelongError
 from lifelong.evaluate.baselines import compressed_bits
 from lifelong.evaluate.bits import Score
-from lifelong.evaluate.matrix import extend_matrix
+from lifelong.evaluate.growing import extend_matrix
+from lifelong.evaluate.matrix import Measuring
 from lifelong.learn.checking import open_checked
 from lifelong.learn.commit import commit_lesson, next_session
 from lifelong.learn.cost import session_flops
@@ -207,7 +208,12 @@ def _attempt(lesson: Lesson, gate: Holdings, shift: float | None, *, dry_run: bo
         ),
         seconds=seconds,
         predicted_damage=pull.predicted_damage().item() if pull else None,
+        measured_damage=sum(old) if (old := _rises(changes, settings.domain)) else None,
     )
+
+
+def _rises(changes: dict[str, Change], taught: str) -> list[float]:
+    return [moved.nats_per_token for domain, moved in changes.items() if domain != taught]
 
 
 def _finish(lesson: Lesson, attempt: Attempt, undone: Attempt | None, test: Holdings) -> LessonResult:
@@ -219,6 +225,7 @@ def _finish(lesson: Lesson, attempt: Attempt, undone: Attempt | None, test: Hold
         {name: score.bits_per_byte for name, score in before.items()},
         {name: score.bits_per_byte for name, score in after.items()},
         domain,
+        lesson.measuring,
     )
     result = LessonResult(
         **vars(attempt),
@@ -245,8 +252,9 @@ def _open(lesson: Lesson, known: list[str], split: str) -> Holdings:
     slices = read_slices(lesson.root, known, split)
     if lesson.settings.domain not in slices:  # what will be frozen: later sessions measure the same documents
         slices[lesson.settings.domain] = frozen(lesson.corpus.split(split), seed=lesson.settings.seed)
-    length, size = lesson.sequence_length, lesson.settings.max_bytes
-    return hold(lesson.tokenizer, slices, sequence_length=length, max_bytes=size)
+    # What decides is read in rows as long as those that are taught; the matrix is measured as it ever was.
+    how = Measuring(lesson.sequence_length, lesson.settings.max_bytes) if split == "gate" else lesson.measuring
+    return hold(lesson.tokenizer, slices, how)
 
 
 def _say_what_it_is(lesson: Lesson, gate: dict[str, Score]) -> float | None:

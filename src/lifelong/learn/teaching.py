@@ -207,7 +207,7 @@ class _Best:
 
     def restore(self) -> None:
         if self._weights and not self._is_last:
-            progress.note("The lesson was best before its end: those weights are kept.")
+            progress.note("The lesson was best before its end: it is judged by the weights of then.")
             with torch.no_grad():
                 for name, weight in self._moving():
                     weight.copy_(self._weights[name])

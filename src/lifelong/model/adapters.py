@@ -15,7 +15,7 @@ from typing import Protocol, cast
 
 import torch
 import torch.nn.functional as F
-from safetensors import safe_open
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
@@ -108,12 +108,16 @@ def _transposed(layer: Adaptable) -> bool:
 
 def check_rank(model: LanguageModel, rank: int) -> None:
     """Raise LifelongError where a rank is larger than a layer."""
-    for name, layer in adapted_layers(model):
-        if rank > min(layer.weight.shape):
-            raise LifelongError(
-                f"LoRA rank {rank} is larger than layer {name} ({tuple(layer.weight.shape)})",
-                fix=f"Use --lora-rank {min(layer.weight.shape)} or less.",
-            )
+    name, shape = min(((name, tuple(layer.weight.shape)) for name, layer in adapted_layers(model)), key=_least)
+    if rank > min(shape):
+        raise LifelongError(
+            f"LoRA rank {rank} is larger than layer {name} ({shape[0]} x {shape[1]})",
+            fix=f"Use --lora-rank {min(shape)} or less.",
+        )
+
+
+def _least(named: tuple[str, tuple[int, ...]]) -> int:
+    return min(named[1])
 
 
 def attach_adapter(model: LanguageModel, config: AdapterConfig) -> None:
@@ -239,8 +243,15 @@ def read_adapter_config(path: Path) -> AdapterConfig:
     raw = read_json(path / CONFIG)
     if not (path / WEIGHTS).is_file():
         raise LifelongError("file not found", where=str(path / WEIGHTS))
-    with safe_open(path / WEIGHTS, framework="pt") as file:
-        facts = file.metadata() or {}
+    try:
+        with safe_open(path / WEIGHTS, framework="pt") as file:
+            facts = file.metadata() or {}
+    except SafetensorError as error:
+        raise LifelongError(
+            f"the adapter cannot be read: {error}",
+            where=str(path / WEIGHTS),
+            fix="Delete a model's own: the next command lays it there again; one made elsewhere has to be made anew.",
+        ) from None
     try:
         return AdapterConfig(
             rank=int(raw["r"]),

@@ -195,7 +195,7 @@ def check_adapter(root: Path, name: str) -> None:
         raise LifelongError(
             f"adapter '{name}' was made for other weights than these",
             where=str(path),
-            fix="Put back the weights it was made for (lifelong rollback), or load without it (--adapter base).",
+            fix="Put back the weights it was made for (lifelong rollback), or answer without it (--adapter base).",
         )
 
 

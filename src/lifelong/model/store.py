@@ -16,9 +16,11 @@ import os
 import shutil
 import uuid
 from collections.abc import Iterable, Iterator
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from lifelong import progress
 from lifelong.errors import LifelongError
 from lifelong.files import (
     disk_error,
@@ -32,9 +34,11 @@ from lifelong.files import (
     write_text,
     writer_lock,
 )
+from lifelong.model.stored import check_contents, check_memory, damage, lost
 
 HOME = "lifelong"
 STATE, HISTORY = f"{HOME}/state.json", f"{HOME}/history.jsonl"
+FOLDER = "folder"  # of an event: the working directory in which its relative sources were named
 _PURGES, _PURGED = "purges", "purged"  # in a generation's record: it takes those before it away; it was taken away
 
 
@@ -49,12 +53,20 @@ class ModelStore:
     def open(cls, root: Path) -> ModelStore:
         """Open a directory for reading, finishing a mirror that was interrupted.
 
-        A directory without ``lifelong/`` (a stock Hugging Face one) is fine: it has no generations yet.
+        Of what lies below ``lifelong/``, files that are gone are laid there again, and named: without them it would
+        seem that the model knows less than it does. A directory without ``lifelong/`` (a stock Hugging Face one) is
+        fine: it has no generations yet.
+
+        Raises:
+            LifelongError: another process is writing, or the disk refused.
         """
         store = cls(root)
-        if store.exists() and store._mirrored() != store.head():
+        if store.exists() and (store._mirrored() != store.head() or store._lost()):
             with writer_lock(store.home):
+                lost = store._lost() if store._mirrored() == store.head() else []
                 store._mirror()
+            if lost:
+                progress.note(f"note: gone from {root}, and laid there again: {', '.join(lost)}")
         return store
 
     def exists(self) -> bool:
@@ -89,6 +101,12 @@ class ModelStore:
         files: dict[str, dict[str, Any]] = record["files"]
         return files
 
+    def content(self, generation: int, name: str) -> Path | None:
+        """Return where the content of a generation's file is stored; None where it has none, or that is gone."""
+        facts = self.files(generation).get(name)
+        path = self._object(facts["sha256"]) if facts else None
+        return path if path is not None and path.is_file() else None
+
     def parent(self, generation: int) -> int:
         """Return the generation that one was made from, 0 for none."""
         return int(read_json(self._record(generation))["parent"])
@@ -105,9 +123,8 @@ class ModelStore:
     def history(self) -> list[dict[str, Any]]:
         """Return the history, oldest first."""
         path = self.root / HISTORY
-        if not path.is_file():
-            return []
-        return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines() if line]
+        lines = path.read_text(encoding="utf-8").splitlines() if path.is_file() else []
+        return [_event(line, f"{path}:{number}") for number, line in enumerate(lines, start=1) if line]
 
     @contextlib.contextmanager
     def staging(self) -> Iterator[Path]:
@@ -169,7 +186,9 @@ class ModelStore:
         if staged is not None:
             for path in sorted(p for p in staged.rglob("*") if p.is_file()):
                 files[path.relative_to(staged).as_posix()] = self._store(path)
-        event = {"generation": number, **event}
+        if base is not None:
+            check_contents(self.root, base, files, self.files(), self._object)
+        event = {"generation": number, "time": datetime.now(UTC).isoformat(timespec="seconds"), **event}
         lines = (self.root / HISTORY).read_text(encoding="utf-8") if (self.root / HISTORY).is_file() else ""
         history = self.home / ".history.tmp"
         write_text(history, lines + json.dumps(event, ensure_ascii=False) + "\n")
@@ -250,8 +269,30 @@ class ModelStore:
         except (OSError, ValueError):
             return 0
 
+    def check(self) -> None:
+        """Raise LifelongError where what a lesson would take for the model's memory is not what was recorded."""
+        check_memory(self.root, self.files())
+
+    def _lost(self) -> list[str]:
+        return lost(self.root, self.files(), self._object)
+
     def _mirror(self) -> None:
-        """Lay the files of ``HEAD`` at the root, and take away those that only an earlier generation had."""
+        """Lay the files of ``HEAD`` at the root, and take away those that only an earlier generation had.
+
+        Raises:
+            LifelongError: the disk refused.
+        """
+        try:
+            self._lay()
+        except OSError as error:
+            raise LifelongError(
+                f"the model is at state {self.head()}, but not all of its files could be laid at the root: "
+                f"{error.strerror or error}",
+                where=str(self.root),
+                fix="Free some space or check the permissions: the next command goes on with that.",
+            ) from error
+
+    def _lay(self) -> None:
         before = self._mirrored()
         old = self.files(before) if before and self._record(before).is_file() else {}
         new = self.files()
@@ -274,14 +315,26 @@ class ModelStore:
 
     def damage(self) -> list[str]:
         """Return what is wrong with the generation in force: altered or missing contents, or other root files."""
-        found = []
-        for name, facts in self.files().items():
-            stored, shown = self._object(facts["sha256"]), self.root / name
-            if not stored.is_file() or sha256_file(stored) != facts["sha256"]:
-                found.append(f"{name}: the stored content is missing or altered")
-            elif not shown.is_file() or sha256_file(shown) != facts["sha256"]:
-                found.append(f"{name}: the file differs from the recorded state")
-        return found
+        return damage(self.root, self.files(), self._object)
+
+
+def _event(line: str, where: str) -> dict[str, Any]:
+    """Return an event of the history.
+
+    Raises:
+        LifelongError: the line is none.
+    """
+    try:
+        event = json.loads(line)
+    except ValueError:
+        event = None
+    if not isinstance(event, dict) or not {"event", "generation"} <= event.keys():
+        raise LifelongError(
+            "this line is no event of a history",
+            where=where,
+            fix="Delete the file: the next command lays the recorded one there again.",
+        )
+    return event
 
 
 def _matches(name: str, patterns: tuple[str, ...]) -> bool:

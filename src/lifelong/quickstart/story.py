@@ -158,7 +158,7 @@ class _Story:
             "batch_size": ROWS,
             "sequence_length": LENGTH,
             "seed": self.seed,
-            "evaluation": {"max_bytes": MEASURED_BYTES // 2},
+            "evaluation": {"max_bytes": MEASURED_BYTES},
             "checkpoint": {"every_minutes": 1.0, "keep": 1},
         }
 

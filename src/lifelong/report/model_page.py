@@ -9,7 +9,7 @@ from typing import Any
 from lifelong.errors import LifelongError
 from lifelong.evaluate.matrix import Matrix
 from lifelong.learn.domains import list_domains
-from lifelong.learn.ledger import read_history
+from lifelong.learn.ledger import SESSIONS, read_history
 from lifelong.model.directory import is_model_directory
 from lifelong.model.store import ModelStore
 from lifelong.report.html import is_report, write_report
@@ -61,7 +61,7 @@ def _run_facts(facts: Mapping[str, Any]) -> dict[str, str]:
 
 
 def _model_facts(place: Path) -> dict[str, str]:
-    facts = {"sessions": str(len(read_history(place)))}
+    facts = {"sessions": str(sum(event["event"] in SESSIONS for event in read_history(place)))}
     for item in list_domains(place):
         bits = item["bits_per_byte"]
         parts = ["not measured" if bits is None else f"{bits:.3f} bits per byte", f"{item['remembered']:,} remembered"]
@@ -75,8 +75,10 @@ def _history(place: Path) -> list[str]:
     for event in read_history(place):
         kind, domain = event["event"], event.get("domain") or ""
         word = {True: "kept", False: "undone"}.get(event.get("accepted"), "")  # type: ignore[arg-type]
+        if kind == "rollback":
+            word = f"back to state {event['to']}"
         parts = [f"{event['generation']}: {kind}", domain, word, "; ".join(event.get("reasons", []))]
-        if "undone" in event:
+        if isinstance(event.get("undone"), dict):
             parts.append("all weights were undone before: " + "; ".join(event["undone"]["reasons"]))
         lines.append(", ".join(part for part in parts if part))
     return lines

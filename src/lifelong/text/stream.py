@@ -286,11 +286,14 @@ class _Stream:
             raise LifelongError(
                 f"no document is left after cleaning (dropped: {', '.join(reasons) or 'nothing was read'})",
                 where=", ".join(entry["path"] for entry in sources),
-                fix="Give more text, or lower min_chars.",
+                fix="Give more text, or lower --min-chars, where the command has it.",
             )
         for name in ("gate", "test"):
             if not splits[name]["documents"] and fractions[SPLITS.index(name)] > 0:
-                self.report["warnings"].append(f"the {name} split is empty: too few documents to hold some out")
+                self.report["warnings"].append(
+                    f"the {name} split is empty: too few documents to hold some out "
+                    f"({len(SPLITS)} at least, or a text of more than {LONG_IF_ALONE // 1000} kB, which is cut)"
+                )
         self.report["split"] = {
             "seed": seed,
             "fractions": list(fractions),

@@ -37,7 +37,7 @@ def replay_sources(
                     chat = PairSource if pairs else ChatSource
                     source: RowSource = (chat if cache.has_mask else WindowSource)(cache, sequence_length)
                 except LifelongError as error:
-                    progress.note(f"note: text of domain '{domain}' is left out: {error.what}")
+                    progress.note(f"note: too little of '{domain}' is remembered to learn from it again: {error.what}")
                     continue
                 source.importance = weight
                 sources.append((source, float(cache.tokens)))

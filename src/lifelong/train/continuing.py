@@ -8,6 +8,7 @@ from typing import Any
 
 from lifelong import progress
 from lifelong.device import pick_device
+from lifelong.evaluate.matrix import Measuring
 from lifelong.files import writer_lock
 from lifelong.model.directory import find_model
 from lifelong.model.store import HOME
@@ -73,8 +74,8 @@ def continue_training(
             "early_stopping": {"patience": early_stopping_patience, "min_delta": early_stopping_min_delta},
         }
     )
-    measured: dict[str, Any] = {"length": None, "max_bytes": EvaluationSettings().max_bytes}
-    before = measure_known(model, tokenizer, origin, {}, **measured, before=True)
+    measuring = Measuring(None, EvaluationSettings().max_bytes)
+    before = measure_known(model, tokenizer, origin, {}, measuring, before=True)
     if found.lacking is not None:
         move_aside(out)
     with writer_lock(out / HOME):
@@ -108,7 +109,7 @@ def continue_training(
         }
         matrix = None
         if before is not None:
-            after = measure_known(model, tokenizer, origin, {}, **measured) or {}
-            matrix = matrix_with_row(origin, before, after, "batches")
+            after = measure_known(model, tokenizer, origin, {}, measuring) or {}
+            matrix = matrix_with_row(origin, before, after, "batches", measuring)
         commit_model(out, model, tokenizer, Corpus(), origin, domain=None, event=event, matrix=matrix)
     return {**results, "best_model": str(out)}

@@ -149,7 +149,7 @@ def train_steps(model: LanguageModel, loader: Batches, plan: Plan, *, start: int
             bad=problem is not None and not overflowed,
         )
         if plan.health.exhausted:
-            _stop_or_accept(plan.health, step + 1, rate)
+            _stop_or_accept(plan, step + 1, rate)
 
 
 def _backward(
@@ -191,16 +191,18 @@ def _scaled(loss: Tensor, plan: Plan) -> Tensor:
     return loss if plan.scaler is None else loss * plan.scaler.scale
 
 
-def _stop_or_accept(health: Health, step: int, rate: float) -> None:
+def _stop_or_accept(plan: Plan, step: int, rate: float) -> None:
     """Raise where nobody could put good weights back; a loss that is a number, though high, is gone on with."""
+    health = plan.health
     again = f", again after going back to step {health.went_back_to}" if health.went_back_to is not None else ""
     if health.finite and not again:
         progress.note(f"step {step}: the loss stays high, and there is no checkpoint to go back to; going on")
         health.accept()
         return
     what = "was far too high" if health.finite else "was not a number"
+    pull = ", a lower --ewc-lambda," if plan.pull is not None else ","
     raise LifelongError(
         f"the loss {what} for {health.bad} steps in a row, up to step {step}{again}",
-        fix=f"Nothing of it reached the weights. Use a lower --learning-rate than {rate:g}, or look at the text that "
-        "the run's log names.",
+        fix=f"Nothing of it reached the weights. Use a lower --learning-rate than {rate:g}{pull} or look at the text "
+        "that the run's log names.",
     )

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from lifelong import progress
 from lifelong.evaluate.bits import score
-from lifelong.evaluate.matrix import Matrix, extend_matrix
+from lifelong.evaluate.growing import extend_matrix, measuring_of
+from lifelong.evaluate.matrix import Matrix, Measuring
 from lifelong.model.base import LanguageModel
 from lifelong.model.store import ModelStore
 from lifelong.text.document import Document
@@ -33,8 +35,7 @@ def measure_domains(job: Job, *, before: bool = False) -> dict[str, float] | Non
         job.tokenizer,
         job.origin,
         {job.domain: frozen(job.corpus.test)},
-        length=job.loader.sequence_length,
-        max_bytes=job.settings.evaluation.max_bytes,
+        Measuring(job.loader.sequence_length, job.settings.evaluation.max_bytes),
         before=before,
     )
 
@@ -44,7 +45,8 @@ def next_matrix(job: Job) -> Matrix | None:
     before = job.run.facts["domains_before"]
     if before is None:
         return None
-    return matrix_with_row(job.origin, before, measure_domains(job) or {}, job.domain)
+    measuring = Measuring(job.loader.sequence_length, job.settings.evaluation.max_bytes)
+    return matrix_with_row(job.origin, before, measure_domains(job) or {}, job.domain, measuring)
 
 
 def measure_known(
@@ -52,9 +54,8 @@ def measure_known(
     tokenizer: Tokenizer,
     origin: Origin,
     own: dict[str, Sequence[Document]],
+    measuring: Measuring,
     *,
-    length: int | None,
-    max_bytes: int,
     before: bool = False,
 ) -> dict[str, float] | None:
     """Do as `measure_domains` for a model that comes from ``origin``; ``own`` is the text of a domain it is taught."""
@@ -65,22 +66,26 @@ def measure_known(
     frozen: dict[str, Sequence[Document]] = {domain: _frozen(place, domain) for domain in domains}
     slices = {domain: documents for domain, documents in frozen.items() if documents}
     slices = {**slices, **{domain: documents for domain, documents in own.items() if domain not in slices}}
-    known = _matrix(origin) if before else None
-    last = dict(zip(known.domains, known.bpb[-1], strict=True)) if known else {}
+    known = _raw_matrix(origin) if before else None
+    last = dict(zip(known["domains"], known["bpb"][-1], strict=True)) if known else {}
     wanted = {domain: held for domain, held in slices.items() if len(held) and last.get(domain) is None}
+    how = measuring_of(_raw_matrix(origin), measuring)
     found = {}
     with progress.task("Measuring what it knows", total=len(wanted)) as shown:
         for number, (domain, held) in enumerate(wanted.items(), start=1):
-            result = score(model, tokenizer, held, sequence_length=length, max_bytes=max_bytes)
+            result = score(model, tokenizer, held, sequence_length=how.sequence_length, max_bytes=how.max_bytes)
             found[domain] = result.bits_per_byte
             shown.update(done=number)
     return found
 
 
-def matrix_with_row(origin: Origin, before: dict[str, float], after: dict[str, float], label: str) -> Matrix:
+def matrix_with_row(
+    origin: Origin, before: dict[str, float], after: dict[str, float], label: str, measuring: Measuring
+) -> Matrix:
     """Return the matrix that a model brought from ``origin`` with one more row."""
-    known = _matrix(origin)
-    return extend_matrix(known.to_dict() if known else None, before, after, label)
+    raw = _raw_matrix(origin)
+    known = Matrix.from_dict(raw).measuring if raw else None
+    return extend_matrix(raw, before, after, label, known or measuring)
 
 
 def _frozen(place: Path, domain: str) -> list[Document]:
@@ -88,6 +93,5 @@ def _frozen(place: Path, domain: str) -> list[Document]:
     return read_slice(path) if path.is_file() else []
 
 
-def _matrix(origin: Origin) -> Matrix | None:
-    raw = ModelStore.open(origin.past).state().get("matrix") if origin.past else None
-    return Matrix.from_dict(raw) if raw else None
+def _raw_matrix(origin: Origin) -> dict[str, Any] | None:
+    return ModelStore.open(origin.past).state().get("matrix") if origin.past else None

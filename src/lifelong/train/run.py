@@ -16,7 +16,7 @@ from lifelong.evaluate.bits import Score
 from lifelong.files import writer_lock
 from lifelong.model.directory import load_model, load_weights, write_model_files
 from lifelong.model.hub import base_directory
-from lifelong.model.store import HOME
+from lifelong.model.store import FOLDER, HOME
 from lifelong.settings.load import load_settings
 from lifelong.settings.presets import load_preset
 from lifelong.settings.train import TrainSettings
@@ -294,6 +294,7 @@ def _finish(
     )
     matrix = next_matrix(job)
     event = {"event": "train", "phase": job.settings.phase, "domain": job.domain, **_event(result, job.origin)}
+    event[FOLDER] = str(Path.cwd())
     commit_model(
         job.out, job.model, job.tokenizer, job.corpus, job.origin, domain=job.domain, event=event, matrix=matrix
     )
