@@ -3,8 +3,9 @@
     python benchmarks/busy.py [--preset nano] [--seconds 10] [--rounds 3] [--json busy.json]
 
 All cores compute forward and backward passes of one model in a process of its own, for each way of waiting (libgomp's
-own, sleeping at once, and what `import lifelong` sets), without and with one process beside it that never rests. The
-ways are taken in turn; printed is the median over the rounds of each round's median.
+own, sleeping at once, and what `import lifelong` sets), without and with one process beside it that never rests, of
+another session, as a user's other programs are. The ways are taken in turn; printed is the median over the rounds of
+each round's median.
 """
 
 from __future__ import annotations
@@ -53,7 +54,7 @@ def steps(options: argparse.Namespace) -> None:
 @contextlib.contextmanager
 def neighbours(count: int) -> Iterator[None]:
     """Keep this many cores busy meanwhile."""
-    busy = [subprocess.Popen([sys.executable, "-c", "while True: pass"]) for _ in range(count)]
+    busy = [subprocess.Popen([sys.executable, "-c", "while True: pass"], start_new_session=True) for _ in range(count)]
     try:
         yield
     finally:

@@ -33,8 +33,8 @@ if TYPE_CHECKING:
     from lifelong.train.trainer import Trainer
 
 # A thread that waits for the others of its team spins before it sleeps: by libgomp's default for milliseconds, while
-# it holds the core that the one it waits for may need. Beside one busy process a training was fifteen times slower
-# (docs/log.md). Read once, when torch loads libgomp; what a user has set is left alone.
+# it holds the core that the one it waits for may need. Beside one busy program a training was nine times slower
+# (benchmarks/busy.py). Read once, when torch loads libgomp; what a user has set is left alone.
 if not {"OMP_WAIT_POLICY", "GOMP_SPINCOUNT"} & os.environ.keys():
     os.environ["GOMP_SPINCOUNT"] = "5000"
 

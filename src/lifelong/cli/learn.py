@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 from typing import Annotated
 
@@ -42,4 +43,5 @@ def learn(
         update_onnx(model, onnx_output)
     emit(result.to_dict(), as_json=as_json, show=lambda: print(result.summary()))
     if not as_json and result.accepted:
-        progress.note(f"Next: lifelong matrix {model}; undo it: lifelong rollback {model}")
+        verbs = (shlex.join(["lifelong", verb, str(model)]) for verb in ("matrix", "rollback"))
+        progress.note("Next: {}; undo it: {}".format(*verbs))

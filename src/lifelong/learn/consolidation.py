@@ -97,7 +97,8 @@ class Consolidation:
             word = "undone: the model is as it was"
         elif not self.decision.accepted:
             word = "kept all the same, as asked for"
-        head = f"Consolidation of {len(self.adapters)} adapters {word}."
+        count = len(self.adapters)
+        head = f"Consolidation of {count} adapter{'' if count == 1 else 's'} {word}."
         return "\n".join([head, *(f"  {line}" for line in self.decision.reasons)])
 
 

@@ -59,4 +59,7 @@ def row_length(root: Path, settings: SessionSettings) -> int | None:
     if settings.sequence_length is None and longest is not None and longest > LONGEST:
         progress.note(f"Rows of {LONGEST} tokens; the model takes {longest} (--sequence-length).")
         return LONGEST
+    if settings.sequence_length and longest is not None and settings.sequence_length > longest:
+        progress.note(f"note: rows of {longest} tokens, not {settings.sequence_length}: the model takes no more")
+        return longest
     return settings.sequence_length or longest

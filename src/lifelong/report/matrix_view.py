@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from lifelong.evaluate.growing import ANEW
 from lifelong.evaluate.matrix import Matrix
 from lifelong.report.markup import esc, percent, signed, signed_class
 from lifelong.report.svg import change_chart
@@ -81,11 +82,12 @@ def _table(title: str, matrix: Matrix) -> str:
     rows = []
     for i, label in enumerate(matrix.sessions):
         cells = "".join(_cell(matrix, i, j) for j in range(len(matrix.domains)))
-        name = esc(label) if i == 0 else f"after {esc(label)}"
+        name = esc(label) if i == 0 or label == ANEW else f"after {esc(label)}"
         rows.append(f'<tr><th scope="row">{name}</th>{cells}</tr>')
     caption = f"<caption>{esc(title)}</caption>" if title else ""
     table = f'<table class="matrix">{caption}<thead><tr><td></td>{head}</tr></thead>'
     notes = "".join(f'<p class="note">Note on {esc(name)}: {esc(note)}.</p>' for name, note in matrix.notes.items())
+    notes += f'<p class="note">Note: {esc(matrix.stale)}.</p>' if matrix.stale else ""
     return f'<div class="scroll">{table}<tbody>{"".join(rows)}</tbody></table>{_numbers(matrix)}{notes}</div>'
 
 
@@ -111,5 +113,9 @@ def _numbers(matrix: Matrix) -> str:
         pairs.append(("backward transfer", signed(matrix.bwt)))
     if matrix.fwt is not None:
         pairs.append(("forward transfer", signed(matrix.fwt)))
+    lost = matrix.forgetting.items() if len(matrix.sessions) > 2 else ()
+    pairs += [(f"forgetting of {esc(name)}", signed(value)) for name, value in lost if value is not None]
+    ends = ((name, both["end"]) for name, both in matrix.intransigence.items())
+    pairs += [(f"intransigence of {esc(name)}", signed(value)) for name, value in ends if value is not None]
     items = "".join(f"<div><dt>{name}</dt><dd>{value}</dd></div>" for name, value in pairs)
     return f'<dl class="numbers">{items}</dl>' if items else ""

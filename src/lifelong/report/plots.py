@@ -17,6 +17,7 @@ from matplotlib.figure import Figure
 from matplotlib.patches import FancyBboxPatch
 
 from lifelong.errors import LifelongError
+from lifelong.evaluate.growing import ANEW
 from lifelong.evaluate.matrix import NOTICEABLE, Matrix
 from lifelong.files import write_bytes
 from lifelong.report.series import points, short, smooth, thin, view_limits
@@ -128,7 +129,7 @@ def matrix_picture(
 
 def _rows(matrix: Matrix) -> list[tuple[str, list[float | None]]]:
     """Return the names of all rows, the joint model's last, and their cells."""
-    names = [name if i == 0 else f"after {name}" for i, name in enumerate(matrix.sessions)]
+    names = [name if i == 0 or name == ANEW else f"after {name}" for i, name in enumerate(matrix.sessions)]
     rows = list(zip(names, matrix.bpb, strict=True))
     return rows if matrix.joint is None else [*rows, ("joint model", matrix.joint)]
 
