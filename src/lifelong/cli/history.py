@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import datetime
 from typing import Any
 
 from lifelong.cli.common import AsJson, Model, emit, print_table
@@ -66,7 +67,11 @@ def _row(event: dict[str, Any], *, in_force: bool) -> list[str]:
         outcome = f"{undone}back to state {event['to']}"
     kind = str(event.get("event", ""))
     number = f"{event['generation']}{'*' if in_force else ''}"
-    return [number, event.get("time", "")[:10], label.get(kind, kind), str(event.get("domain", "")), outcome]
+    return [number, _day(event.get("time")), label.get(kind, kind), str(event.get("domain", "")), outcome]
+
+
+def _day(time: str | None) -> str:
+    return "" if time is None else datetime.fromisoformat(time).strftime("%d %b")
 
 
 def _exported(event: dict[str, Any]) -> str:
