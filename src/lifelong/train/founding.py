@@ -52,15 +52,16 @@ def stage_domain(
     Where ``domain`` is None there is no text to remember, and the memory goes on as it is.
     """
     memory = ReplayMemory(capacity, seed) if past is None else ReplayMemory.load(past / MEMORY, capacity, seed)
-    held, full = memory.documents(), memory.size > memory.capacity
+    held = memory.documents()
     memory.shrink()
+    smaller = len(memory.documents()) < len(held)  # than what it held needs; a new domain takes its share in any case
     if domain is not None:
         memory.add(corpus.train, domain)
         learned = {content_hash(document) for document in corpus.train}
         if past is not None and (past / learned_path(domain)).is_file():
             learned |= set((past / learned_path(domain)).read_text(encoding="ascii").split())
         write_text(staged / learned_path(domain), "".join(f"{digest}\n" for digest in sorted(learned)))
-    if full:
+    if smaller:
         _say_what_goes(held, memory)
     memory.save(staged / MEMORY)
     left_out = {}
