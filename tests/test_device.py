@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from lifelong import device
+from lifelong.errors import LifelongError
 
 CPU = torch.device("cpu")
 
@@ -35,6 +36,13 @@ def test_a_burst_of_other_work_does_not_change_the_precision(monkeypatch: pytest
 def test_the_precision_is_measured_once_in_a_process(monkeypatch: pytest.MonkeyPatch) -> None:
     assert picked(monkeypatch, repeat(0.002), repeat(0.0005)) == "bf16"
     assert picked(monkeypatch, repeat(0.001), repeat(0.1)) == "bf16"
+
+
+@pytest.mark.skipif(torch.backends.mps.is_available(), reason="there is one here")
+def test_a_device_that_is_not_here_is_named_in_a_few_words() -> None:
+    with pytest.raises(LifelongError, match="device 'mps' is not available: this machine") as caught:
+        device.pick_device("mps")
+    assert len(str(caught.value)) < 200
 
 
 def test_a_precision_that_is_named_is_taken(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -33,8 +33,11 @@ def pick_device(name: str | None = None) -> torch.device:
         device = torch.device(str(name))
         torch.empty(1, device=device)
     except (RuntimeError, AssertionError) as error:
+        said = str(error).splitlines()[0]
+        if "doesn't exist for this backend" in said:  # of its own accord torch goes on for a thousand characters
+            said = "this machine, or this build of torch, has none"
         raise LifelongError(
-            f"device '{name}' is not available: {str(error).splitlines()[0]}", fix="Use --device cpu, or leave it out."
+            f"device '{name}' is not available: {said}", fix="Use --device cpu, or leave it out."
         ) from None
     return device
 

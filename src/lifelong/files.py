@@ -257,6 +257,17 @@ def _alive(pid: int) -> bool:
     return True
 
 
+def is_locked(directory: Path) -> bool:
+    """Whether a process that is alive, as far as can be told, writes in ``directory``."""
+    try:
+        held = json.loads((directory / ".lock").read_text(encoding="utf-8"))
+        return bool(held["host"] != socket.gethostname() or _alive(int(held["pid"])))
+    except FileNotFoundError:
+        return False
+    except (OSError, ValueError, KeyError, TypeError):
+        return True
+
+
 @contextlib.contextmanager
 def writer_lock(directory: Path) -> Iterator[None]:
     """Let one process at a time write in ``directory``; a lock whose process has died is taken over.

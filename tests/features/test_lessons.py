@@ -208,6 +208,9 @@ def test_a_lesson_killed_anywhere_leaves_the_old_state_and_the_next_command_says
     files = {name: digest for name, digest in visible(model).items() if not name.startswith("lifelong/.")}
     assert files == before and ModelStore.open(model).damage() == []
     assert bool(leftovers(model)) == (moment in ("staged", "storing")) and bool(loose(model)) == (moment == "storing")
+    capsys.readouterr()
+    done("history", model)  # reads only
+    assert "runs/0002-learn-sea was cut off" in capsys.readouterr().err
     err = refused(capsys, "rollback", model)  # there is no lesson: but it tidies up, and says what it found
     assert "runs/0002-learn-sea was cut off; nothing of it is in the model. To do it again: lifelong learn" in err
     assert not leftovers(model) and not loose(model) and visible(model) == before
@@ -244,6 +247,9 @@ def test_a_second_session_is_refused_and_names_the_process_of_the_first(
     ):
         assert f"another process is writing here (pid {process.pid} on" in refused(capsys, *command)
     done("evaluate", model, "--max-bytes", 1000)  # reading is no writing
+    capsys.readouterr()
+    done("history", model)
+    assert "cut off" not in capsys.readouterr().err
     process.kill()
     process.communicate()
     assert {name: digest for name, digest in visible(model).items() if name != "lifelong/.lock"} == before

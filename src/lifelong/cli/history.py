@@ -5,6 +5,7 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Any
 
+from lifelong import progress
 from lifelong.cli.common import AsJson, Model, emit, print_table
 
 _BITS = "bits per byte"
@@ -16,6 +17,9 @@ _GATE = {"failed": " as asked for, against the gate", "unmeasured": ", unmeasure
 def history(model: Model, *, as_json: AsJson = False) -> None:
     """What a model was taught, oldest first: lessons kept and undone, trainings and rollbacks."""
     from lifelong.learn.ledger import line_of, read_history
+    from lifelong.learn.recovery import cut_off
+    from lifelong.model.directory import find_model
+    from lifelong.model.store import ModelStore
 
     events: list[dict[str, Any]] = read_history(model)
     line = line_of(model)
@@ -30,6 +34,8 @@ def history(model: Model, *, as_json: AsJson = False) -> None:
         else:
             print("Nothing is recorded about this model.")
 
+    for what in cut_off(ModelStore(find_model(model))):
+        progress.note(what)
     emit({"events": events}, as_json=as_json, show=show)
 
 

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 
 from lifelong import progress
 from lifelong.errors import Interrupted, LifelongError
-from lifelong.files import disk_error
+from lifelong.files import disk_error, is_locked
 from lifelong.model.store import ModelStore
 from lifelong.train.folder import RUNS, RunFolder
 
@@ -47,6 +47,18 @@ def recover(store: ModelStore) -> None:
     Only for who holds the directory's lock: a lesson that still goes on holds it.
     """
     store.sweep()
+    for run, what, status in _unfinished(store):
+        run.record(status=status)
+        progress.note(what)
+
+
+def cut_off(store: ModelStore) -> list[str]:
+    """Return what `recover` would say, and change nothing; nothing while a process writes to the directory."""
+    return [] if is_locked(store.home) else [what for _, what, _ in _unfinished(store)]
+
+
+def _unfinished(store: ModelStore) -> Iterator[tuple[RunFolder, str, str]]:
+    """Yield the runs whose process was killed, with what became of them in words, and as a status."""
     committed = {event.get("run") for event in store.history()}
     for file in sorted((store.root / RUNS).glob("*/run.json")):
         run = RunFolder(file.parent)
@@ -55,8 +67,6 @@ def recover(store: ModelStore) -> None:
             continue
         name = run.path.relative_to(store.root).as_posix()
         if name in committed:
-            run.record(status="finished")
-            progress.note(f"{name} was cut off just after its outcome was recorded: see `lifelong history`.")
+            yield run, f"{name} was cut off just after its outcome was recorded: see `lifelong history`.", "finished"
         else:
-            run.record(status="killed")
-            progress.note(f"{name} was cut off; nothing of it is in the model. To do it again: {facts[_AGAIN]}")
+            yield run, f"{name} was cut off; nothing of it is in the model. To do it again: {facts[_AGAIN]}", "killed"
