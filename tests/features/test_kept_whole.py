@@ -208,7 +208,7 @@ def test_a_short_sentence_is_a_lesson_and_a_tokenizer_of_transformers_is_known(m
     result = learner.learn_from_text("Paris is in France.", domain="facts")
     assert result.accepted and result.steps == 2
     with pytest.raises(LifelongError, match="a text, or a list of texts"):
-        learner.learn_from_text(b"bytes", domain="facts")  # type: ignore[arg-type]
+        learner.learn_from_text(b"bytes", domain="facts")
     with pytest.raises(LifelongError, match="this is a file"):
         (tmp_path / "a.py").write_text("x")
         learner.save_checkpoint(tmp_path / "a.py")

@@ -34,7 +34,7 @@ from lifelong.files import (
     write_text,
     writer_lock,
 )
-from lifelong.model.stored import check_contents, check_memory, damage, lost
+from lifelong.model.stored import check_contents, check_memory, damage, lost, read_event
 
 HOME = "lifelong"
 STATE, HISTORY = f"{HOME}/state.json", f"{HOME}/history.jsonl"
@@ -124,7 +124,7 @@ class ModelStore:
         """Return the history, oldest first."""
         path = self.root / HISTORY
         lines = path.read_text(encoding="utf-8").splitlines() if path.is_file() else []
-        return [_event(line, f"{path}:{number}") for number, line in enumerate(lines, start=1) if line]
+        return [read_event(line, f"{path}:{number}") for number, line in enumerate(lines, start=1) if line]
 
     @contextlib.contextmanager
     def staging(self) -> Iterator[Path]:
@@ -316,25 +316,6 @@ class ModelStore:
     def damage(self) -> list[str]:
         """Return what is wrong with the generation in force: altered or missing contents, or other root files."""
         return damage(self.root, self.files(), self._object)
-
-
-def _event(line: str, where: str) -> dict[str, Any]:
-    """Return an event of the history.
-
-    Raises:
-        LifelongError: the line is none.
-    """
-    try:
-        event = json.loads(line)
-    except ValueError:
-        event = None
-    if not isinstance(event, dict) or not {"event", "generation"} <= event.keys():
-        raise LifelongError(
-            "this line is no event of a history",
-            where=where,
-            fix="Delete the file: the next command lays the recorded one there again.",
-        )
-    return event
 
 
 def _matches(name: str, patterns: tuple[str, ...]) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -62,3 +63,22 @@ def damage(root: Path, files: Files, contents: Contents) -> list[str]:
         elif not shown.is_file() or sha256_file(shown) != facts["sha256"]:
             found.append(f"{name}: the file differs from the recorded state")
     return found
+
+
+def read_event(line: str, where: str) -> dict[str, Any]:
+    """Return an event of the history.
+
+    Raises:
+        LifelongError: the line is none.
+    """
+    try:
+        event = json.loads(line)
+    except ValueError:
+        event = None
+    if not isinstance(event, dict) or not {"event", "generation"} <= event.keys():
+        raise LifelongError(
+            "this line is no event of a history",
+            where=where,
+            fix="Delete the file: the next command lays the recorded one there again.",
+        )
+    return event
