@@ -27,7 +27,8 @@ def matrix_section(matrix: Matrix, beside: Mapping[str, Matrix]) -> str:
         "(lower is better) and the change since the domain was taught, or first measured. A ring marks the domain just "
         "taught. "
         "<b>Backward transfer</b>: what the domains gained (+) or lost (−) after they were learned; below zero is "
-        "forgetting. <b>Forward transfer</b>: how much earlier sessions helped a domain before it was taught."
+        "forgetting. <b>Forward transfer</b>: how much earlier sessions helped a domain before it was taught. "
+        "<b>Forgetting</b>: bits per byte above the best figure before."
     )
     return (
         "<section><h2>What it learned, what it kept</h2>"

@@ -77,6 +77,8 @@ def _history(place: Path) -> list[str]:
         word = {True: "kept", False: "undone"}.get(event.get("accepted"), "")  # type: ignore[arg-type]
         if kind == "rollback":
             word = f"back to state {event['to']}"
+        elif kind == "forgot":
+            word = f"{event['examples']:,} examples of {event['source']}"
         parts = [f"{event['generation']}: {kind}", domain, word, "; ".join(event.get("reasons", []))]
         if isinstance(event.get("undone"), dict):
             parts.append("all weights were undone before: " + "; ".join(event["undone"]["reasons"]))
