@@ -54,8 +54,13 @@ def replay_only(bench: Bench) -> dict[str, Any]:
 
 
 def replay_and_ewc(bench: Bench) -> dict[str, Any]:
-    """All weights, replay and EWC, gated: what `--mode auto` does with a model trained here."""
+    """All weights, replay and EWC, gated."""
     return bench.lessons("replay_and_ewc", mode="full")
+
+
+def auto(bench: Bench) -> dict[str, Any]:
+    """What `lifelong learn` does by itself: all weights as above, or an adapter where the gate finds that better."""
+    return bench.lessons("auto")
 
 
 def peft(bench: Bench) -> dict[str, Any]:
@@ -183,7 +188,7 @@ def _routed(bench: Bench) -> Path:
 METHODS: dict[str, Method] = {
     function.__name__: function
     for function in (
-        *(naive, low_rate, ewc_only, replay_only, replay_and_ewc, peft),
+        *(naive, low_rate, ewc_only, replay_only, replay_and_ewc, auto, peft),
         *(avalanche_naive, avalanche_replay, avalanche_ewc),
         *(routed, isolated, consolidated, again, joint, cumulative),
     )

@@ -75,7 +75,7 @@ def test_f07_where_the_gate_undoes_all_weights_an_adapter_is_tried_and_kept(
     done("learn", model, *lesson, "--json")
     out, err = capsys.readouterr()
     found = json.loads(out)
-    assert "Should the gate undo that, an adapter is tried on the same text" in err
+    assert "an adapter is tried on the same text" in err
     assert "The gate undid all weights" in err
     assert found["accepted"] and found["mode"] == "adapter" and found["undone"]["mode"] == "full"
     assert any("forgotten" in reason for reason in found["undone"]["reasons"])
@@ -102,6 +102,34 @@ def test_f07_where_the_gate_undoes_all_weights_an_adapter_is_tried_and_kept(
     assert "kept, in an adapter: all weights were undone" in " ".join(capsys.readouterr().out.split())
     event = said(capsys, "history", model)["events"][-1]
     assert event["undone"]["reasons"] == found["undone"]["reasons"]
+
+
+def test_f07_where_all_weights_go_a_part_of_their_way_the_better_of_two_ways_is_kept(
+    place: Path, model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for name in ("other", "full"):
+        shutil.copytree(model, tmp_path / name)
+    lesson = [place / "code.txt", "--domain", "code", *SMALL, "--steps", 30, "--learning-rate", 0.008]
+    lesson += ["--replay-share", 0.1, "--no-use-ewc"]
+    found = said(capsys, "learn", model, *lesson)
+    other = found["undone"]
+    assert found["mode"] == "adapter" and other["passed"] and 0 < other["scale"] < 1
+    assert found["gate"]["code"]["after"] < other["gate"]["code"]["after"]
+    assert "in an adapter: all weights taught less" in _history(model, capsys)
+    # An adapter of rank 1 learns less: it goes, and the weights are those of all weights alone, to the bit.
+    capsys.readouterr()
+    done("learn", tmp_path / "other", *lesson, "--lora-rank", 1)
+    out = capsys.readouterr().out
+    assert "Lesson 1 (code) kept." in out and "An adapter was tried as well, and taught less:" in out
+    assert ModelStore.open(tmp_path / "other").adapters() == []
+    done("learn", tmp_path / "full", *lesson, "--mode", "full")
+    weights = [digest(tmp_path / name / "model.safetensors") for name in ("other", "full")]
+    assert weights[0] == weights[1] != digest(place / "base/model.safetensors")
+    assert "all weights: an adapter taught less" in _history(tmp_path / "other", capsys)
+    runs = [RunFolder(folder).facts for folder in sorted((tmp_path / "other/runs").glob("*-learn-*"))]
+    assert [(facts["mode"], facts["accepted"]) for facts in runs] == [("full", True), ("adapter", False)]
+    done("report", tmp_path / "other", "--out", tmp_path / "page.html")
+    assert "not kept, an adapter: " in (tmp_path / "page.html").read_text()
 
 
 @pytest.mark.slow

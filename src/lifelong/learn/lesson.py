@@ -23,6 +23,14 @@ from lifelong.text.memory import ReplayMemory
 from lifelong.tokens.base import Tokenizer
 from lifelong.train.folder import RunFolder
 
+# What became of the other attempt, by its mode, and whether the gate would have kept it.
+_TRIED = {
+    ("full", False): "First all weights were taught, and undone",
+    ("full", True): "All weights, as far as the gate let them go, taught less",
+    ("adapter", False): "An adapter was tried as well, and undone",
+    ("adapter", True): "An adapter was tried as well, and taught less",
+}
+
 
 @dataclass(frozen=True)
 class Attempt:
@@ -51,6 +59,8 @@ class Attempt:
         return {
             "run": self.run.relative_to(root).as_posix(),
             "mode": self.mode,
+            "passed": self.decision.accepted,
+            "scale": self.scale,
             "reasons": self.decision.reasons,
             "replay_share": self.replay_share,
             "steps": self.steps,
@@ -69,7 +79,8 @@ class LessonResult(Attempt):
 
     ``experts`` is how many answered before a new adapter joined them (0: all weights moved). ``alone`` holds the bits
     per byte of every expert by itself on each domain; the matrix is of all together, as the model answers. ``undone``
-    is the attempt with all weights that the gate undid before an adapter was tried.
+    is the other attempt, where two were made: that with all weights, which the gate undid, or of which it kept a part
+    that taught less than an adapter; or the adapter, where it taught less.
     """
 
     model: Path
@@ -114,9 +125,9 @@ class LessonResult(Attempt):
                 word += " (--mode adapter teaches it beside the weights)"
         lines = [f"Lesson {self.session} ({self.domain}) {word}."]
         if self.undone:
-            lines.append("  First all weights were taught, and undone:")
+            lines.append(f"  {_TRIED[self.undone.mode, self.undone.decision.accepted]}:")
             lines += [f"    {line}" for line in self.undone.decision.reasons]
-            lines.append("  Then an adapter beside them:")
+            lines.append("  An adapter beside them:" if self.mode == "adapter" else "  All weights:")
         indent = "    " if self.undone else "  "
         lines += [indent + line for line in self.decision.reasons]
         if self.accepted and self.experts:

@@ -1,8 +1,8 @@
 """One lesson: a domain's text taught to a model directory, measured against all it knew, and kept or undone.
 
 A lesson is ordinary training with three choices: which data (the new text mixed with replay), which weights (an adapter
-or all), and which pull (EWC). Where the choice of weights is left to it and the gate undoes all weights, an adapter is
-tried on the same text.
+or all), and which pull (EWC). Where the choice of weights is left to it, and the gate does not let all weights go the
+whole of their way, an adapter is tried on the same text, and what the gate finds better is kept.
 """
 
 from __future__ import annotations
@@ -25,8 +25,8 @@ from lifelong.evaluate.matrix import Measuring
 from lifelong.learn.checking import open_checked
 from lifelong.learn.commit import commit_lesson, next_session
 from lifelong.learn.cost import session_flops
-from lifelong.learn.gate import Change, Decision, change, decide
 from lifelong.learn.held import Holdings, hold, read_held, read_slices, scores, with_reading
+from lifelong.learn.judging import damage, judge
 from lifelong.learn.known import leave_out_known
 from lifelong.learn.lesson import Attempt, Lesson, LessonResult
 from lifelong.learn.method import (
@@ -43,7 +43,7 @@ from lifelong.learn.opening import opened, row_length
 from lifelong.learn.recovery import recorded
 from lifelong.learn.teaching import estimator, plan_lesson, teach_steps
 from lifelong.learn.weights import check_name, prepare_weights
-from lifelong.model.adapters import check_rank
+from lifelong.model.adapters import check_rank, detach_adapter
 from lifelong.model.base import LanguageModel
 from lifelong.model.directory import find_model, fingerprint, load_model, read_config
 from lifelong.model.store import ModelStore
@@ -54,8 +54,6 @@ from lifelong.tokens.loading import load_tokenizer
 from lifelong.train.folder import RunFolder
 from lifelong.train.founding import CAPACITY, MEMORY
 
-# Shares of the way that are tried, the longest first, where the whole of it costs an old domain too much.
-_STEPS_BACK = (0.9, 0.8, 0.7, 0.6, 0.5, 0.4, 0.3)
 _WORTH_SAYING = 5.0  # seconds of measuring
 
 
@@ -137,12 +135,15 @@ def _has_spare(network: LanguageModel, state: dict[str, Any], settings: LearnSet
     except LifelongError as error:
         progress.note(f"note: should the gate undo that, no adapter is tried: {error.what}")
         return False
-    progress.note("Should the gate undo that, an adapter is tried on the same text, for about as long again at most.")
+    progress.note(
+        "Should the gate not let it go the whole of its way, an adapter is tried on the same text, for about as long "
+        "again at most, and the better is kept."
+    )
     return True
 
 
 def _give(lesson: Lesson, known: list[str], arguments: list[str], *, spare: bool, dry_run: bool) -> LessonResult | None:
-    """Measure, teach, measure again, decide, and commit; where ``spare``, try an adapter if all weights are undone."""
+    """Measure, teach, measure again, decide, and commit; where ``spare``, an adapter may be tried after all weights."""
     with recorded(lesson.run, "learn", arguments):
         began = time.perf_counter()
         gate = _open(lesson, known, "gate")
@@ -158,11 +159,13 @@ def _give(lesson: Lesson, known: list[str], arguments: list[str], *, spare: bool
         first = _attempt(lesson, gate, shift, dry_run=dry_run)
         if first is None:
             return None
-        if first.decision.accepted or not spare:
+        if not spare or (first.decision.accepted and first.scale == 1.0):
             return _finish(lesson, first, None, test)
         lesson.run.record(status="finished", accepted=False, **first.figures(lesson.root))
-    progress.note("The gate undid all weights: " + "; ".join(first.decision.reasons))
+    word = f"kept {first.scale:.0%} of the way of" if first.decision.accepted else "undid"
+    progress.note(f"The gate {word} all weights: " + "; ".join(first.decision.reasons))
     progress.note("Now an adapter on the same text.")
+    earlier = lesson.run, lesson.moving, lesson.fisher
     lesson.moving.put_back(lesson.model)
     lesson.mode = "adapter"
     settings = lesson.settings.model_copy(update={"mode": "adapter"})  # done again, it is this attempt alone
@@ -170,7 +173,18 @@ def _give(lesson: Lesson, known: list[str], arguments: list[str], *, spare: bool
     with recorded(lesson.run, "learn", arguments):
         second = _attempt(lesson, gate, shift)
         assert second is not None
-        return _finish(lesson, second, first, test)
+        if not first.decision.accepted or _better(second, first, settings.domain):
+            return _finish(lesson, second, first, test)
+        lesson.run.record(status="finished", accepted=False, **second.figures(lesson.root))
+    detach_adapter(lesson.model)
+    lesson.mode, (lesson.run, lesson.moving, lesson.fisher) = "full", earlier
+    lesson.moving.step_back(lesson.model, first.scale)
+    return _finish(lesson, first, second, test)
+
+
+def _better(second: Attempt, first: Attempt, domain: str) -> bool:
+    """Whether the gate keeps an attempt that teaches its domain more than another."""
+    return second.decision.accepted and second.changes[domain].after < first.changes[domain].after
 
 
 def _attempt(lesson: Lesson, gate: Holdings, shift: float | None, *, dry_run: bool = False) -> Attempt | None:
@@ -188,7 +202,7 @@ def _attempt(lesson: Lesson, gate: Holdings, shift: float | None, *, dry_run: bo
     pull = plan.pull = None if fisher is None else fisher.pull(lesson.model, settings.ewc_lambda)
     moving.begin(lesson.model)
     seconds = teach_steps(lesson, loader, plan, gate.get(settings.domain))
-    decision, changes = _decide(lesson, gate)
+    decision, changes = judge(lesson, gate)
     tokens, replayed = sum(row["tokens"] for row in lesson.run.metrics()), lesson.run.facts["replay_share"]
     return Attempt(
         run=lesson.run.path,
@@ -208,12 +222,8 @@ def _attempt(lesson: Lesson, gate: Holdings, shift: float | None, *, dry_run: bo
         ),
         seconds=seconds,
         predicted_damage=pull.predicted_damage().item() if pull else None,
-        measured_damage=sum(old) if (old := _rises(changes, settings.domain)) else None,
+        measured_damage=damage(changes, settings.domain),
     )
-
-
-def _rises(changes: dict[str, Change], taught: str) -> list[float]:
-    return [moved.nats_per_token for domain, moved in changes.items() if domain != taught]
 
 
 def _finish(lesson: Lesson, attempt: Attempt, undone: Attempt | None, test: Holdings) -> LessonResult:
@@ -267,42 +277,3 @@ def _say_what_it_is(lesson: Lesson, gate: dict[str, Score]) -> float | None:
         beside = "" if simple is None else f"; by zlib {simple:.3f}"
         progress.note(f"A byte of this text costs the model {new.bits_per_byte:.3f} bits now{usual}{beside}.")
     return shift_of(new, old)
-
-
-def _decide(lesson: Lesson, gate: Holdings) -> tuple[Decision, dict[str, Change]]:
-    """Decide on the gate slices. Where an old domain loses too much, the weights go back a part of their way.
-
-    The longest way that passes is found by bisection: the shorter it is, the less is forgotten, and learned.
-    """
-    domain, moving = lesson.settings.domain, lesson.moving
-    before = scores(gate)
-
-    def tried(scale: float) -> tuple[Decision, dict[str, Change]]:
-        moving.step_back(lesson.model, scale)
-        title = "Measuring the gate" if scale == 1.0 else f"Measuring the gate, {scale:.0%} of the way"
-        after = scores(with_reading(lesson.model, gate, lesson.expert, title))
-        changes = {name: change(before[name], score) for name, score in after.items()}
-        return decide(changes, domain, tolerance=lesson.settings.tolerance), changes
-
-    whole = tried(1.0)
-    if whole[0].accepted or not whole[0].learned or lesson.settings.accept:
-        return whole
-    best: tuple[float, tuple[Decision, dict[str, Change]]] | None = None
-    first, last = 0, len(_STEPS_BACK)
-    while first < last:
-        middle = (first + last) // 2
-        found = tried(_STEPS_BACK[middle])
-        if found[0].accepted:
-            best, last = (_STEPS_BACK[middle], found), middle
-        elif not found[0].learned:
-            last = middle
-        else:
-            first = middle + 1
-    if best is None:
-        moving.step_back(lesson.model, 1.0)
-        whole[0].reasons.append("no part of its way would have passed either")
-        return whole
-    scale, (decision, changes) = best
-    moving.step_back(lesson.model, scale)
-    decision.reasons.append(f"the whole of the lesson cost an old domain too much: {scale:.0%} of its way was kept")
-    return decision, changes

@@ -81,7 +81,8 @@ def _history(place: Path) -> list[str]:
             word = f"{event['examples']:,} examples of {event['source']}"
         parts = [f"{event['generation']}: {kind}", domain, word, "; ".join(event.get("reasons", []))]
         if isinstance(event.get("undone"), dict):
-            parts.append("all weights were undone before: " + "; ".join(event["undone"]["reasons"]))
+            mode = "an adapter" if event["undone"]["mode"] == "adapter" else "all weights"
+            parts.append(f"not kept, {mode}: " + "; ".join(event["undone"]["reasons"]))
         lines.append(", ".join(part for part in parts if part))
     return lines
 
