@@ -45,5 +45,14 @@ def test_a_device_that_is_not_here_is_named_in_a_few_words() -> None:
     assert len(str(caught.value)) < 200
 
 
+def test_timing_draws_nothing_from_the_seeded_generator() -> None:
+    torch.manual_seed(1)
+    device.pick_precision(CPU)
+    device.matmul_flops(CPU, torch.float32, (8, 8, 8))
+    drawn = torch.rand(3)
+    torch.manual_seed(1)
+    assert drawn.equal(torch.rand(3))
+
+
 def test_a_precision_that_is_named_is_taken(monkeypatch: pytest.MonkeyPatch) -> None:
     assert device.pick_precision(CPU, "bf16") == "bf16"

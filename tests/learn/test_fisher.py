@@ -216,7 +216,10 @@ def test_f07_the_model_before_as_a_teacher_keeps_more_of_an_old_domain_of_which_
         model = copy_of(name)
         memory = ReplayMemory.load(model / MEMORY, capacity=3)
         memory.add([], "manual")
-        memory.save(model / MEMORY)
+        store = ModelStore.open(model)
+        with store.staging() as staged:
+            memory.save(staged / MEMORY)
+            store.commit(staged, {"event": "less is remembered"})
         how = {"mode": "full", "replay_share": 0.5, "use_ewc": False, "steps": 100, "teacher_share": share}
         found[name] = teach(model, code_file, "code", **how)
     assert "50% of it replay, 90% of whose loss is the model before the lesson as a teacher" in capsys.readouterr().err
