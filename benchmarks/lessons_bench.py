@@ -86,8 +86,9 @@ class Costs:
 
     @classmethod
     def of(cls, result: LessonResult | Consolidation) -> Costs:
-        """Return those of a lesson or a consolidation."""
-        return cls(result.tokens, result.flops, result.seconds)
+        """Return those of a lesson, with an attempt that was not kept, or of a consolidation."""
+        parts = [result, *([result.undone] if isinstance(result, LessonResult) and result.undone else [])]
+        return cls(*(sum(getattr(part, cost) for part in parts) for cost in ("tokens", "flops", "seconds")))
 
     def __add__(self, other: Costs) -> Costs:
         return Costs(self.tokens + other.tokens, self.flops + other.flops, self.seconds + other.seconds)
