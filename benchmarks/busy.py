@@ -32,9 +32,7 @@ _WAYS: dict[str, dict[str, str]] = {
 
 def steps(options: argparse.Namespace) -> None:
     """Compute passes for some seconds, and print the median of their tokens per second."""
-    import lifelong  # noqa: F401 (sets how threads wait, before torch loads them)
-
-    import torch  # isort: skip
+    import torch  # after `common`, which imports lifelong: that sets how threads wait
 
     from lifelong.model.transformer import Transformer
     from lifelong.settings.presets import load_preset

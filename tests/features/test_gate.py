@@ -132,6 +132,17 @@ def test_f07_where_all_weights_go_a_part_of_their_way_the_better_of_two_ways_is_
     assert "not kept, an adapter: " in (tmp_path / "page.html").read_text()
 
 
+def test_of_a_text_too_small_to_measure_the_way_that_moves_no_weights_is_kept(
+    place: Path, model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "small.txt").write_text((place / "code.txt").read_text()[:3000])
+    lesson = ["learn", model, tmp_path / "small.txt", "--domain", "code", *SMALL, "--steps", 30]
+    found = said(capsys, *lesson, "--learning-rate", 0.0025, "--replay-share", 0.1, "--no-use-ewc")
+    assert found["accepted"] and found["mode"] == "adapter" and "code" not in found["gate"]
+    assert found["undone"]["passed"] and 0 < found["undone"]["scale"] < 1
+    assert "unmeasured" in _history(model, capsys)
+
+
 @pytest.mark.slow
 def test_an_adapter_is_tried_only_where_the_choice_was_left_open(
     place: Path, model: Path, capsys: pytest.CaptureFixture[str]

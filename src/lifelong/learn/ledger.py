@@ -110,6 +110,15 @@ def _commit(store: ModelStore, target: int, since: int, facts: dict[str, Any]) -
     """Make a state the one in force; what came after the state ``since`` is named."""
     now, then = _ancestors(store, store.head()), _ancestors(store, target)
     history = store.history()
+    lessons = [event for event in history if event["generation"] in then and event["event"] == "lesson"]
+    taught = [name for event in lessons if event["accepted"] for name in event["sources"]]
+    remembered = store.content(target, MEMORY)
+    names = {*taught, *(document.source for document in (read_slice(remembered) if remembered else []))}
+
+    def knew(forgot: dict[str, Any]) -> bool:
+        asked = Asked(forgot["source"], history, forgot.get(FOLDER))
+        return any(asked.covers(name) for name in names)
+
     gone = [event for event in history if event["generation"] in now - _ancestors(store, since)]
     back = [event for event in history if event["generation"] in then - now]
     event = {
@@ -118,8 +127,7 @@ def _commit(store: ModelStore, target: int, since: int, facts: dict[str, Any]) -
         "to": target,
         "also_undone": [line for event in gone if (line := _what(event))],
         "back": [line for event in back if (line := _what(event))],
-        # It was there when it was forgotten; whether it was so at the target too is said by what that was made of.
-        "back_again": [event["source"] for event in gone if event["event"] == "forgot" and _knew(store, target, event)],
+        "back_again": [event["source"] for event in gone if event["event"] == "forgot" and knew(event)],
     }
     return {"generation": store.commit(None, event, base=target), **event}
 
@@ -132,17 +140,6 @@ def _what(event: dict[str, Any]) -> str | None:
     if kind == "import" and event.get("from") == "adapter":
         return f"import ({event['domain']})"
     return f"training ({event['domain']})" if kind == "train" else None
-
-
-def _knew(store: ModelStore, state: int, forgot: dict[str, Any]) -> bool:
-    """Whether a state has what was forgotten after it: lessons on the source, or examples of it."""
-    line = _ancestors(store, state)
-    lessons = [event for event in store.history() if event["generation"] in line and event["event"] == "lesson"]
-    asked = Asked(forgot["source"], store.history(), forgot.get(FOLDER))
-    if any(event["accepted"] and asked.covers(name) for event in lessons for name in event["sources"]):
-        return True
-    path = store.content(state, MEMORY)
-    return path is not None and any(asked.covers(document.source) for document in read_slice(path))
 
 
 def _ancestors(store: ModelStore, generation: int) -> set[int]:

@@ -25,11 +25,11 @@ class Asked:
     def __init__(self, source: str, history: Iterable[dict[str, Any]], folder: str | None = None) -> None:
         self.source = source
         self._path = _resolved(source, folder or "")
-        self._lessons, self._trainings = list[tuple[Path, str]](), list[str]()
+        self._lessons, self._trainings = list[tuple[Path, str]](), set[str]()
         for event in history:
             if place := event.get(FOLDER):
                 self._lessons += [(Path(name), place) for name in event.get("sources", ())]
-                self._trainings += [place] if event["event"] == "train" else []
+                self._trainings |= {place} if event["event"] == "train" else set()
 
     def covers(self, name: str) -> bool:
         """Whether a recorded name is the source, or a file below it."""

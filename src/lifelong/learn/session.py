@@ -183,7 +183,12 @@ def _give(lesson: Lesson, known: list[str], arguments: list[str], *, spare: bool
 
 
 def _better(second: Attempt, first: Attempt, domain: str) -> bool:
-    """Whether the gate keeps an attempt that teaches its domain more than another."""
+    """Whether the gate keeps an adapter that teaches its domain more than a part of the way of all weights.
+
+    What an unmeasured domain learned is not known: then the way that moves none of the weights is the better.
+    """
+    if domain not in first.changes:
+        return second.decision.accepted
     return second.decision.accepted and second.changes[domain].after < first.changes[domain].after
 
 

@@ -108,16 +108,13 @@ def _transposed(layer: Adaptable) -> bool:
 
 def check_rank(model: LanguageModel, rank: int) -> None:
     """Raise LifelongError where a rank is larger than a layer."""
-    name, shape = min(((name, tuple(layer.weight.shape)) for name, layer in adapted_layers(model)), key=_least)
-    if rank > min(shape):
-        raise LifelongError(
-            f"LoRA rank {rank} is larger than layer {name} ({shape[0]} x {shape[1]})",
-            fix=f"Use --lora-rank {min(shape)} or less.",
-        )
-
-
-def _least(named: tuple[str, tuple[int, ...]]) -> int:
-    return min(named[1])
+    layers = [(min(layer.weight.shape), name, tuple(layer.weight.shape)) for name, layer in adapted_layers(model)]
+    for least, name, shape in sorted(layers)[:1]:  # the smallest says what fits all
+        if rank > least:
+            raise LifelongError(
+                f"LoRA rank {rank} is larger than layer {name} ({shape[0]} x {shape[1]})",
+                fix=f"Use --lora-rank {least} or less.",
+            )
 
 
 def attach_adapter(model: LanguageModel, config: AdapterConfig) -> None:
