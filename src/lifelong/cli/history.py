@@ -50,15 +50,15 @@ def _row(event: dict[str, Any], *, in_force: bool) -> list[str]:
     if "accepted" in event:
         outcome = "kept" if event["accepted"] else "undone"
         outcome += _GATE.get(event.get("gate", ""), "") if event["accepted"] else ""
+        if 0 < event.get("scale", 1.0) < 1:
+            outcome += f", {event['scale']:.0%} of its way"
         if other := event.get("undone"):
             if not event["accepted"]:
                 outcome += ", all weights and an adapter"
             elif event["mode"] == "full":
-                outcome += ", all weights: an adapter taught less"
+                outcome += "; an adapter taught less"
             else:
                 outcome += ", in an adapter: all weights " + ("taught less" if other.get("passed") else "were undone")
-        if 0 < event.get("scale", 1.0) < 1:
-            outcome += f", {event['scale']:.0%} of its way"
     elif event.get("bits_per_byte") is not None:
         outcome = f"{event['bits_per_byte']:.3f} {_BITS}"
     elif event.get("event") == "export":
