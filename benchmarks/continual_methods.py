@@ -23,7 +23,7 @@ from avalanche_strategies import PACKAGES, avalanche_ewc, avalanche_naive, avala
 from lessons_bench import LENGTH, ROWS, Bench, Costs
 from trainers import missing
 
-from lifelong.learn.consolidation import consolidate
+from lifelong.learn.consolidation import Consolidation, consolidate
 from lifelong.learn.held import scores
 from lifelong.model.directory import load_model
 from lifelong.settings.consolidate import ConsolidateSettings
@@ -51,6 +51,11 @@ def ewc_only(bench: Bench) -> dict[str, Any]:
 def replay_only(bench: Bench) -> dict[str, Any]:
     """All weights, half of the rows replayed."""
     return bench.lessons("replay_only", mode="full", use_ewc=False, accept=True)
+
+
+def replay_ewc(bench: Bench) -> dict[str, Any]:
+    """All weights, half of the rows replayed, EWC: beside `replay_only`, what EWC adds to replay."""
+    return bench.lessons("replay_ewc", mode="full", accept=True)
 
 
 def replay_and_ewc(bench: Bench) -> dict[str, Any]:
@@ -139,7 +144,7 @@ def consolidated(bench: Bench) -> dict[str, Any]:
     settings = {"batch_size": ROWS, "sequence_length": LENGTH, "accept": True}
     settings |= {"max_bytes": bench.options.max_bytes, "seed": bench.seed}
     result = consolidate(place, ConsolidateSettings.build(settings))
-    assert result is not None
+    assert isinstance(result, Consolidation)
     return {
         "rows": [*bench.results["routed"]["rows"], bench.measure(place)],
         **vars(Costs.of(result)),
@@ -188,7 +193,7 @@ def _routed(bench: Bench) -> Path:
 METHODS: dict[str, Method] = {
     function.__name__: function
     for function in (
-        *(naive, low_rate, ewc_only, replay_only, replay_and_ewc, auto, peft),
+        *(naive, low_rate, ewc_only, replay_only, replay_ewc, replay_and_ewc, auto, peft),
         *(avalanche_naive, avalanche_replay, avalanche_ewc),
         *(routed, isolated, consolidated, again, joint, cumulative),
     )

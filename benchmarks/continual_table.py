@@ -28,21 +28,32 @@ def report(done: dict[str, Any]) -> None:
     """Add figures and their summary to the results, and print them.
 
     A loss is the relative change in a domain's bits per byte since it was taught (the base's text: since the start).
-    The gap is that between naive tuning and joint training, in the average over all domains. With several runs all
-    is mean ± standard deviation.
+    The gap is that between naive tuning and joint training, in the average over all domains. What one run alone has is
+    not set beside means of several: there are tables of the methods that all runs have, mean ± standard deviation, and
+    of the first run.
     """
-    runs: list[Run] = [run["methods"] for run in done["runs"].values()]
     for run in done["runs"].values():
         for name in run["methods"]:
             run["methods"][name]["figures"] = _figures(run["methods"], name, [BASE, *run["domains"]])
-    names = [name for name in METHODS if any(name in run for run in runs)]
-    every = {name: [run[name]["figures"] for run in runs if name in run] for name in names}
-    done["summary"] = {name: _summary(found) for name, found in every.items()}
+    runs: list[Run] = [run["methods"] for run in done["runs"].values()]
+    names = [name for name in METHODS if name in runs[0]]
+    shared = [name for name in names if all(name in run for run in runs)]
+    done["summary"] = {name: _summary([run[name]["figures"] for run in runs]) for name in shared}
+    title, domains = next(iter(done["runs"])), next(iter(done["runs"].values()))["domains"]
+    if len(runs) > 1 and shared:
+        _print(done, f"{len(runs)} runs", domains, shared, runs)
+    if len(runs) == 1 or shared != names:
+        _print(done, title, domains, names, runs[:1])
+
+
+def _print(done: dict[str, Any], title: str, domains: list[str], names: list[str], runs: list[Run]) -> None:
+    """Print the tables of some methods in some runs."""
+    every = {name: [run[name]["figures"] for run in runs] for name in names}
+    notes = _notes(done, [{name: run[name] for name in names} for run in runs])
     rows = [[name, *(_spell(found, *_COSTS[key], key=key) for key in _COSTS)] for name, found in every.items()]
-    print_table("What was lost in a sequence of lessons", ["method", *_COSTS], rows, _notes(done, runs))
-    domains = [BASE, *next(iter(done["runs"].values()))["domains"]]
-    rows = [[name, *(_spell(found, ".3f", key=key) for key in domains)] for name, found in every.items()]
-    print_table("Test bits per byte after the last lesson", ["method", *domains], rows)
+    print_table(f"What was lost in a sequence of lessons, {title}", ["method", *_COSTS], rows, notes)
+    rows = [[name, *(_spell(found, ".3f", key=key) for key in (BASE, *domains))] for name, found in every.items()]
+    print_table(f"Test bits per byte after the last lesson, {title}", ["method", BASE, *domains], rows)
 
 
 def _figures(run: Run, name: str, domains: list[str]) -> Figures:

@@ -157,7 +157,7 @@ class Bench:
             **choices,
         }
         result = learn(place, [str(text or self.text(domain))], LearnSettings.build(settings))
-        assert result is not None
+        assert isinstance(result, LessonResult)
         return result
 
     def retrained(self, name: str, domains: list[str]) -> tuple[dict[str, float], Costs]:

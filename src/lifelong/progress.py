@@ -173,6 +173,11 @@ def log_to(file: Path) -> Iterator[None]:
         _log = before
 
 
+def spell_count(count: int, noun: str) -> str:
+    """Return a count of things: ``1 document``, ``2,000 documents``."""
+    return f"{count:,} {noun}{'' if count == 1 else 's'}"
+
+
 def spell_seconds(seconds: float) -> str:
     """Return a span of time as people say it: ``45 s``, ``3 min 20 s``, ``2 h 5 min``."""
     whole = round(seconds)

@@ -82,5 +82,5 @@ def taught(base_model: Path, code_file: Path, tmp_path_factory: pytest.TempPathF
     given = {"mode": "adapter", "steps": 80, "batch_size": 8, "sequence_length": 64, "max_bytes": 20000}
     for domain, source in (("code", code_file), ("sea", sea)):
         settings = LearnSettings.build({**given, "domain": domain, "accept": True, "lora_dropout": 0.0})
-        assert learn(place, [str(source)], settings) is not None
+        learn(place, [str(source)], settings)
     return place

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from lifelong.errors import LifelongError
-from lifelong.learn.consolidation import consolidate
+from lifelong.learn.consolidation import Consolidation, consolidate
 from lifelong.learn.distil import Distillation
 from lifelong.learn.ledger import read_history, rollback
 from lifelong.model.directory import load_model
@@ -24,7 +24,7 @@ def test_f08_consolidation_makes_plain_weights_that_know_all_domains(taught: Pat
     settings = ConsolidateSettings.build({"steps": 160, "batch_size": 8, "sequence_length": 64, "max_bytes": 20000})
     settings = settings.model_copy(update={"tolerance": 0.05})
     result = consolidate(model, settings)
-    assert result is not None and result.accepted, result
+    assert isinstance(result, Consolidation) and result.accepted, result
     matrix = result.matrix
     at = {name: matrix.domains.index(name) for name in ("manual", "code", "sea")}
     start, routed, now = ([cell or 0.0 for cell in matrix.bpb[row]] for row in (0, -2, -1))
@@ -51,7 +51,7 @@ def test_a_consolidation_that_loses_a_domain_is_undone(taught: Path, tmp_path: P
         {"steps": 3, "batch_size": 4, "sequence_length": 64, "max_bytes": 8000, "tolerance": 0.0}
     )
     result = consolidate(model, settings)
-    assert result is not None and not result.accepted
+    assert isinstance(result, Consolidation) and not result.accepted
     assert (model / "model.safetensors").read_bytes() == before
     assert ModelStore.open(model).adapters() == ["code", "sea"]
     assert read_history(model)[-1]["accepted"] is False

@@ -65,9 +65,9 @@ def test_near_duplicates_of_what_is_held_out_or_was_taught_are_left_out_and_coun
     assert list(left.train) == [fresh, corpus.train[2]]
     assert list(left.gate) == [corpus.gate[0]] and list(left.test) == [corpus.test[0]]
     err = capsys.readouterr().err
-    assert "1 documents are nearly equal to some in its held-out slices and are left out: domain 'code'" in err
-    assert "2 documents held out here are nearly equal to text remembered from training" in err
-    assert "1 documents held out here were trained on before" in err
+    assert "left out, nearly equal to some in its held-out slices: 1 document of domain 'code'" in err
+    assert "left out, held out here, nearly equal to text remembered from training: 2 documents" in err
+    assert "left out, held out here, trained on before: 1 document of" in err
 
 
 def test_nothing_but_near_duplicates_is_nothing_new(root: Path, sources: list[str]) -> None:

@@ -9,6 +9,7 @@ import pytest
 
 from driving import lost, visible
 from lifelong.errors import LifelongError
+from lifelong.learn.cost import Forecast
 from lifelong.learn.forgetting import forget
 from lifelong.learn.ledger import read_history, read_matrix, rollback
 from lifelong.learn.session import LessonResult, learn
@@ -28,7 +29,7 @@ def settings(**choices: object) -> LearnSettings:
 
 def teach(model: Path, source: Path, **choices: object) -> LessonResult:
     result = learn(model, [str(source)], settings(**choices))
-    assert result is not None
+    assert isinstance(result, LessonResult)
     return result
 
 
@@ -104,9 +105,10 @@ def test_text_too_small_to_measure_is_taught_and_recorded_as_unmeasured(model: P
 
 def test_a_dry_run_changes_nothing(model: Path, code_file: Path, capsys: pytest.CaptureFixture[str]) -> None:
     before, files = visible(model), sorted(model.rglob("*"))
-    assert learn(model, [str(code_file)], settings(), dry_run=True) is None
+    found = learn(model, [str(code_file)], settings(), dry_run=True)
     assert visible(model) == before and sorted(model.rglob("*")) == files
-    assert "about" in capsys.readouterr().err
+    assert isinstance(found, Forecast) and f"{found.steps:,} steps" in capsys.readouterr().err
+    assert found.bits_per_byte == pytest.approx(teach(model, code_file, steps=2, accept=True).changes["code"].before)
 
 
 @pytest.mark.parametrize(

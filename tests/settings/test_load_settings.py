@@ -103,6 +103,16 @@ def test_an_unknown_setting_names_line_and_nearest_key(
     assert error.what == f"unknown setting '{key}'. Did you mean '{near}'?"
 
 
+def test_settings_made_by_name_explain_what_does_not_fit() -> None:
+    with pytest.raises(LifelongError, match=r"^unknown setting 'lora_rnk'. Did you mean 'lora_rank'\?$"):
+        LearnSettings(lora_rnk=8)
+    with pytest.raises(LifelongError, match=r"^unknown setting 'optimizer.learnin_rate'. Did you mean 'learning_rate'"):
+        TrainSettings(optimizer={"learnin_rate": 0.1})
+    with pytest.raises(LifelongError) as error:
+        LearnSettings(tolerance=-3, lora_rank="x")
+    assert "'tolerance'" in str(error.value) and "'lora_rank'" in str(error.value)
+
+
 def test_unknown_setting_in_json_names_its_line(tmp_path: Path) -> None:
     path = write(tmp_path / "a.json", '{\n  "seed": 1,\n  "epoch": 2\n}\n')
     error = failure(path)

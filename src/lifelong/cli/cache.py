@@ -7,6 +7,7 @@ from typing import Annotated, Any, Literal
 
 from cyclopts import App, Parameter
 
+from lifelong import progress
 from lifelong.cli.common import AsJson, Sources, configurable, emit, print_table, spell_bytes
 from lifelong.errors import LifelongError
 from lifelong.settings.cache import AllCachesSettings, CacheSettings
@@ -143,8 +144,8 @@ def _show_built(result: dict[str, Any]) -> None:
         print(f"'{result['name']}' is up to date:")
     for cache in result["caches"]:
         print(
-            f"{cache['path']}: {cache['tokens']:,} tokens of {cache['documents']:,} documents "
-            f"({spell_bytes(cache['bytes'])}), {cache['shards']} shards"
+            f"{cache['path']}: {cache['tokens']:,} tokens of {progress.spell_count(cache['documents'], 'document')} "
+            f"({spell_bytes(cache['bytes'])}), {progress.spell_count(cache['shards'], 'shard')}"
         )
     if result["up_to_date"]:
         return

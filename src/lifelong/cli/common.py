@@ -37,8 +37,21 @@ DryRun = Annotated[
     bool,
     Parameter(name="--dry-run", negative=(), show_default=False, help="Say what would be done, and change nothing."),
 ]
-Model = Annotated[Path, Parameter(help="A model directory, a run, or a checkpoint.")]
-ModelOrExport = Annotated[Path, Parameter(help="A model directory, a run, a checkpoint; or an ONNX or GGUF export.")]
+
+
+def _mention_killed_lessons(_: Any, model: Path) -> None:
+    from lifelong.learn.recovery import mention
+
+    mention(model)
+
+
+_READ = Parameter(validator=_mention_killed_lessons)
+# Of a verb that writes to a model directory: once it holds the lock, it puts right what a killed lesson left.
+ChangedModel = Annotated[Path, Parameter(help="A model directory, a run, or a checkpoint.")]
+Model = Annotated[ChangedModel, _READ]
+ModelOrExport = Annotated[
+    Path, Parameter(help="A model directory, a run, a checkpoint; or an ONNX or GGUF export."), _READ
+]
 Adapter = Annotated[
     str,
     Parameter(help="Answer with this adapter alone, or with `base`; `routed`: all together, by what the text is like."),

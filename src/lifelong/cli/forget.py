@@ -6,11 +6,11 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
-from lifelong.cli.common import AsJson, Model, emit, spell_bytes
+from lifelong.cli.common import AsJson, ChangedModel, emit, spell_bytes
 
 
 def forget(
-    model: Model,
+    model: ChangedModel,
     *,
     source: Annotated[str, Parameter(help="A file or folder, as it was named when it was taught; or a text's name.")],
     purge: Annotated[

@@ -17,9 +17,6 @@ _GATE = {"failed": " as asked for, against the gate", "unmeasured": ", unmeasure
 def history(model: Model, *, as_json: AsJson = False) -> None:
     """What a model was taught, oldest first: lessons kept and undone, trainings and rollbacks."""
     from lifelong.learn.ledger import line_of, read_history
-    from lifelong.learn.recovery import cut_off
-    from lifelong.model.directory import find_model
-    from lifelong.model.store import ModelStore
 
     events: list[dict[str, Any]] = read_history(model)
     line = line_of(model)
@@ -34,8 +31,6 @@ def history(model: Model, *, as_json: AsJson = False) -> None:
         else:
             print("Nothing is recorded about this model.")
 
-    for what in cut_off(ModelStore(find_model(model))):
-        progress.note(what)
     emit({"events": events}, as_json=as_json, show=show)
 
 
@@ -68,7 +63,7 @@ def _row(event: dict[str, Any], *, in_force: bool) -> list[str]:
     elif event.get("event") == "adopted":
         outcome = "the model as it was found"
     elif event.get("event") == "forgot":
-        outcome = f"{event['examples']} examples of {event['source']}"
+        outcome = f"{progress.spell_count(event['examples'], 'example')} of {event['source']}"
         if event.get("purged"):
             outcome += "; earlier states purged"
     elif event.get("event") == "rollback":

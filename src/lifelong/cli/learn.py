@@ -9,13 +9,13 @@ from typing import Annotated
 from cyclopts import Parameter
 
 from lifelong import progress
-from lifelong.cli.common import AsJson, DryRun, Model, Sources, configurable, emit
+from lifelong.cli.common import AsJson, ChangedModel, DryRun, Sources, configurable, emit
 from lifelong.settings.learn import LearnSettings
 
 
 @configurable(LearnSettings)
 def learn(
-    model: Model,
+    model: ChangedModel,
     sources: Sources,
     *,
     onnx_output: Annotated[
@@ -31,13 +31,13 @@ def learn(
 ) -> None:
     """Teach a model one more domain, measure what it did to all domains, and keep the lesson or undo it."""
     from lifelong.export.writing import check_onnx_output, update_onnx
+    from lifelong.learn.cost import Forecast
     from lifelong.learn.session import learn as teach
 
     check_onnx_output(onnx_output)
     result = teach(model, sources, settings, dry_run=dry_run)
-    if result is None:  # a dry run has said all on standard error
-        if as_json:
-            emit({"dry_run": True}, as_json=True)
+    if isinstance(result, Forecast):  # people have read it on standard error
+        emit(result.to_dict(), as_json=as_json, show=lambda: None)
         return
     if result.accepted:
         update_onnx(model, onnx_output)

@@ -7,6 +7,7 @@ from typing import Annotated, Any
 
 from cyclopts import Parameter
 
+from lifelong import progress
 from lifelong.cli.common import AsJson, DryRun, Sources, configurable, emit, spell_bytes
 from lifelong.settings.prepare import PrepareSettings
 
@@ -54,9 +55,10 @@ def prepare(
 
 
 def _show_source(entry: dict[str, Any]) -> None:
-    print(f"{entry['path']}: {entry['kept']:,} documents kept of {entry['read']:,} read")
+    print(f"{entry['path']}: {progress.spell_count(entry['kept'], 'document')} kept of {entry['read']:,} read")
     if entry["cut"]["documents"]:
-        print(f"  cut: {entry['cut']['documents']:,} long texts into {entry['cut']['pieces']:,} documents")
+        cut = progress.spell_count(entry["cut"]["documents"], "long text")
+        print(f"  cut: {cut} into {entry['cut']['pieces']:,} documents")
     _show_counts("changed", entry["changed"], "times")
     _show_counts("dropped", entry["dropped"], "documents")
     _show_counts("noted", entry["notes"], "times")

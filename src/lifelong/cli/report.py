@@ -7,11 +7,11 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
-from lifelong.cli.common import AsJson, emit
+from lifelong.cli.common import AsJson, Model, emit
 
 
 def report(
-    place: Annotated[Path, Parameter(help="A model directory, or a run.")],
+    place: Model,
     *,
     out: Annotated[
         Path | None, Parameter(help="The HTML file to write (default: NAME-report.html in the working directory).")

@@ -7,11 +7,11 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
-from lifelong.cli.common import WHOLE, AsJson, Model, emit
+from lifelong.cli.common import WHOLE, AsJson, ChangedModel, emit
 
 
 def rollback(
-    model: Model,
+    model: ChangedModel,
     session: Annotated[
         int | None, WHOLE, Parameter(help="Undo this lesson and all after it (default: the last).")
     ] = None,

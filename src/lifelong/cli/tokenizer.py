@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from cyclopts import App, Parameter
 
+from lifelong import progress
 from lifelong.cli.common import AsJson, DryRun, Sources, configurable, emit, print_facts, print_table, spell_bytes
 from lifelong.settings.prepare import TokenizerSettings
 
@@ -159,7 +160,7 @@ def compare(
             ]
             for name, row in zip(names, rows, strict=True)
         ]
-        print(f"The {split} split: {len(texts):,} documents, {spell_bytes(size)}.")
+        print(f"The {split} split: {progress.spell_count(len(texts), 'document')}, {spell_bytes(size)}.")
         print_table(columns, cells)
         print("parts: tokens that spell no whole character; back: texts that their ids give back as they were.")
 

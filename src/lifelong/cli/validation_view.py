@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from lifelong import progress
 from lifelong.cli.common import spell_bytes, spell_value
 
 if TYPE_CHECKING:
@@ -65,7 +66,7 @@ def _one_line(text: str) -> str:
 def _spell(name: str, value: Any) -> str:
     if name == "sources":
         shown = [
-            f"{source} ({counts['documents']:,} documents, {spell_bytes(counts['bytes'])})"
+            f"{source} ({progress.spell_count(counts['documents'], 'document')}, {spell_bytes(counts['bytes'])})"
             for source, counts in list(value.items())[:_SHOWN_SOURCES]
         ]
         more = len(value) - len(shown)

@@ -6,6 +6,7 @@ import json
 from dataclasses import dataclass
 from pathlib import Path
 
+from lifelong import progress
 from lifelong.model.store import HOME, ModelStore
 from lifelong.tokens.base import Tokenizer
 
@@ -31,7 +32,8 @@ def read_manners(place: Path, tokenizer: Tokenizer) -> Manners:
     conversations = [line for file in memory for line in _conversations(file)]
     system = any('"role": "system"' in line for line in conversations)
     if conversations:
-        found = f"it remembers {len(conversations)} conversations, {'some' if system else 'none'} with a system prompt"
+        count = progress.spell_count(len(conversations), "conversation")
+        found = f"it remembers {count}, {'some' if system else 'none'} with a system prompt"
         return Manners(True, system, found)
     history = ModelStore.open(place).history()
     if any(event.get("phase") == "sft" for event in history):

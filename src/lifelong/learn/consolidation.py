@@ -22,7 +22,7 @@ from lifelong.evaluate.bits import Score
 from lifelong.evaluate.growing import extend_matrix, measuring_of
 from lifelong.evaluate.matrix import Matrix, Measuring
 from lifelong.learn.commit import commit_consolidation
-from lifelong.learn.cost import session_flops
+from lifelong.learn.cost import Forecast, session_flops
 from lifelong.learn.distil import Distillation
 from lifelong.learn.dream import dream
 from lifelong.learn.fisher import Estimator
@@ -98,17 +98,17 @@ class Consolidation:
         elif not self.decision.accepted:
             word = "kept all the same, as asked for"
         count = len(self.adapters)
-        head = f"Consolidation of {count} adapter{'' if count == 1 else 's'} {word}."
+        head = f"Consolidation of {progress.spell_count(count, 'adapter')} {word}."
         return "\n".join([head, *(f"  {line}" for line in self.decision.reasons)])
 
 
-def consolidate(model: Path, settings: ConsolidateSettings, *, dry_run: bool = False) -> Consolidation | None:
+def consolidate(model: Path, settings: ConsolidateSettings, *, dry_run: bool = False) -> Consolidation | Forecast:
     """Fold a model's adapters into its weights; commits the outcome, or undoes it, and records it either way.
 
     Args:
         model: a model directory.
         settings: how.
-        dry_run: say what would be done and how long it takes, change nothing, and return None.
+        dry_run: say what would be done and how long it takes, return that, and change nothing.
 
     Raises:
         LifelongError: the model has no adapters, or no memory of any text.
@@ -146,7 +146,7 @@ class _Folding:
     memory: ReplayMemory
     run: RunFolder
 
-    def fold(self, names: list[str], *, bf16: bool, dry_run: bool) -> Consolidation | None:
+    def fold(self, names: list[str], *, bf16: bool, dry_run: bool) -> Consolidation | Forecast:
         settings, state = self.settings, self.store.state()
         gate = self._open("gate")
         test = {} if dry_run else self._open("test")
@@ -159,7 +159,7 @@ class _Folding:
         loader, teachers = self._rows(state, dry_run=dry_run)
         plan = self._plan(student, loader, teachers, learning_rate(settings, state), bf16=bf16)
         if dry_run:
-            return None
+            return Forecast.of(self.run.facts)
         needs = Estimator(student, self.tokenizer, settings, self.run.path / "cache", self._length)
         folded = adapters_of(state)
         fisher = needs.before(self.root, self.memory, folded)
@@ -271,15 +271,19 @@ class _Folding:
         joining = self.memory.of(folded).counts()
         ewc = needs.forecast(self.root, self.memory, folded, joining, seconds / (rows * self._length))
         progress.note(
-            f"All weights, from the text of {len(self.memory.counts())} domains: "
-            f"{steps} steps of {rows} x {self._length} tokens, {steps * rows / epoch_rows:.2f} epochs of the memory at "
-            f"rate {rate:g}, about {progress.spell_seconds(steps * seconds)} of training{ewc}; compile {compiled}"
+            f"All weights, from the text of {progress.spell_count(len(self.memory.counts()), 'domain')}: "
+            f"{progress.spell_count(steps, 'step')} of {rows} x {self._length} tokens, "
+            f"{steps * rows / epoch_rows:.2f} epochs of the memory at rate {rate:g}, "
+            f"about {progress.spell_seconds(steps * seconds)} of training{ewc}; compile {compiled}"
         )
         caches = [source.documents(0)[0] for source in loader.sources]
         self.run.record(
             status="running",
+            mode="full",
             steps=steps,
             step_seconds_estimate=seconds,
+            tokens_per_step=rows * self._length,
+            replay_share=1.0,
             compile=compiled,
             precision="bf16" if bf16 else "fp32",
             bytes_per_token=sum(cache.bytes_per_trained_token for cache in caches) / len(caches),

@@ -1,8 +1,47 @@
-"""What a session computes."""
+"""What a session computes, and how long it will take."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Any
+
 from lifelong.model.base import Shape
+
+_PLANNED = ("mode", "steps", "replay_share", "learning_rate", "precision", "compile")
+
+
+@dataclass(frozen=True)
+class Forecast:
+    """What a session would do, as a dry run finds it.
+
+    ``tokens`` are those of all rows, replay included, and ``seconds`` of training alone. ``bits_per_byte`` is what the
+    new text costs the model now: None where it is too little to be measured, and of a consolidation, which has none.
+    """
+
+    mode: str
+    steps: int
+    tokens: int
+    seconds: float
+    replay_share: float
+    learning_rate: float
+    precision: str
+    compile: str
+    bits_per_byte: float | None
+
+    @classmethod
+    def of(cls, facts: Mapping[str, Any], bits_per_byte: float | None = None) -> Forecast:
+        """Return that of a run whose plan is made, from its facts."""
+        return cls(
+            tokens=facts["steps"] * facts["tokens_per_step"],
+            seconds=round(facts["steps"] * facts["step_seconds_estimate"], 1),
+            bits_per_byte=bits_per_byte,
+            **{name: facts[name] for name in _PLANNED},
+        )
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return plain values, as ``--json`` prints them."""
+        return {"dry_run": True, **asdict(self)}
 
 
 def session_flops(

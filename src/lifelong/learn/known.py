@@ -75,14 +75,14 @@ def leave_out_known(root: Path, corpus: Corpus, domains: list[str], *, again: bo
         # A prepared directory is read as it is asked for: it stays on disk where nothing is left out.
         splits[split] = [d for number, d in enumerate(documents) if number not in gone] if gone else documents
     for counts, what in (
-        (taught, "were taught before and are left out (--again teaches them again)"),
-        (held_out, "are in its held-out slices and are left out"),
-        (near_held, "are nearly equal to some in its held-out slices and are left out"),
-        (seen, "held out here were trained on before and are left out"),
-        (near_seen, "held out here are nearly equal to text remembered from training and are left out"),
+        (taught, "taught before (--again teaches all again)"),
+        (held_out, "also in its held-out slices"),
+        (near_held, "nearly equal to some in its held-out slices"),
+        (seen, "held out here, trained on before"),
+        (near_seen, "held out here, nearly equal to text remembered from training"),
     ):
         for own, count in counts.items():
-            progress.note(f"note: {count:,} documents {what}: domain '{own}'")
+            progress.note(f"note: left out, {what}: {progress.spell_count(count, 'document')} of domain '{own}'")
     if not len(splits["train"]):
         raise LifelongError(
             "nothing of this text is new: the model was taught all of it",

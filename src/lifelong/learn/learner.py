@@ -122,7 +122,7 @@ class ContinualLearner:
             given["mode"] = "adapter"  # nothing is known of the base's text: its weights stay as they are
         texts = _documents([text] if isinstance(text, str) else text, source or domain)
         result = learn(self.path, [], LearnSettings.build(given), texts=texts)
-        assert result is not None  # only a dry run returns nothing
+        assert isinstance(result, LessonResult)  # this is no dry run
         self._loaded = None
         return result
 

@@ -13,7 +13,7 @@ import torch
 from lifelong import progress
 from lifelong.device import pick_device
 from lifelong.files import writer_lock
-from lifelong.learn.recovery import recover
+from lifelong.learn.recovery import mention, recover
 from lifelong.model.store import HOME, ModelStore
 from lifelong.settings.session import SessionSettings
 from lifelong.tokens.checks import longest_row
@@ -47,7 +47,9 @@ def opened(root: Path, settings: SessionSettings, *, dry_run: bool) -> Iterator[
             stack.enter_context(writer_lock(root / HOME))
             runs = root
         store = ModelStore.open(root)
-        if not dry_run:
+        if dry_run:
+            mention(root)
+        else:
             recover(store)
         store.check()
         yield Opened(store, runs, device)

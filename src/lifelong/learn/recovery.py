@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import shlex
 from collections.abc import Iterator
+from pathlib import Path
 
 from lifelong import progress
 from lifelong.errors import Interrupted, LifelongError
@@ -52,9 +53,16 @@ def recover(store: ModelStore) -> None:
         progress.note(what)
 
 
-def cut_off(store: ModelStore) -> list[str]:
-    """Return what `recover` would say, and change nothing; nothing while a process writes to the directory."""
-    return [] if is_locked(store.home) else [what for _, what, _ in _unfinished(store)]
+def mention(root: Path) -> None:
+    """Say what `recover` would of a model directory, and change nothing. For who only reads it.
+
+    Nothing is said while a process writes to it. What is damaged is for its reader to say.
+    """
+    with contextlib.suppress(LifelongError):
+        store = ModelStore(root)
+        if not is_locked(store.home):
+            for _, what, _ in _unfinished(store):
+                progress.note(what)
 
 
 def _unfinished(store: ModelStore) -> Iterator[tuple[RunFolder, str, str]]:

@@ -24,7 +24,7 @@ from lifelong.evaluate.growing import extend_matrix
 from lifelong.evaluate.matrix import Measuring
 from lifelong.learn.checking import open_checked
 from lifelong.learn.commit import commit_lesson, next_session
-from lifelong.learn.cost import session_flops
+from lifelong.learn.cost import Forecast, session_flops
 from lifelong.learn.held import Holdings, hold, read_held, read_slices, scores, with_reading
 from lifelong.learn.judging import damage, judge
 from lifelong.learn.known import leave_out_known
@@ -59,7 +59,7 @@ _WORTH_SAYING = 5.0  # seconds of measuring
 
 def learn(
     model: Path, sources: list[str], settings: LearnSettings, *, texts: Sequence[Document] = (), dry_run: bool = False
-) -> LessonResult | None:
+) -> LessonResult | Forecast:
     """Teach a model directory one domain; commits the lesson, or undoes it, and records it either way.
 
     Args:
@@ -67,7 +67,7 @@ def learn(
         sources: ``PATH[:KIND][@WEIGHT]``, or a prepared directory.
         texts: documents that are in memory, beside those of the sources; their ``source`` is the name that history and
             memory give them.
-        dry_run: say what would be done and how long it takes, change nothing, and return None.
+        dry_run: say what would be done and how long it takes, return that, and change nothing.
 
     Raises:
         LifelongError: there is no text, it has errors, all of it was taught before, or the rank does not fit; the model
@@ -142,7 +142,9 @@ def _has_spare(network: LanguageModel, state: dict[str, Any], settings: LearnSet
     return True
 
 
-def _give(lesson: Lesson, known: list[str], arguments: list[str], *, spare: bool, dry_run: bool) -> LessonResult | None:
+def _give(
+    lesson: Lesson, known: list[str], arguments: list[str], *, spare: bool, dry_run: bool
+) -> LessonResult | Forecast:
     """Measure, teach, measure again, decide, and commit; where ``spare``, an adapter may be tried after all weights."""
     with recorded(lesson.run, "learn", arguments):
         began = time.perf_counter()
@@ -154,11 +156,13 @@ def _give(lesson: Lesson, known: list[str], arguments: list[str], *, spare: bool
         measuring = time.perf_counter() - began
         if measuring > _WORTH_SAYING and not dry_run:
             progress.note(
-                f"Measuring took {progress.spell_seconds(measuring)}; after the training it takes about that again."
+                f"Measuring took {progress.spell_seconds(measuring)}; after the training it takes about that again, "
+                "and more where the gate asks for a shorter way."
             )
         first = _attempt(lesson, gate, shift, dry_run=dry_run)
         if first is None:
-            return None
+            now = scores(gate).get(lesson.settings.domain)
+            return Forecast.of(lesson.run.facts, now.bits_per_byte if now else None)
         if not spare or (first.decision.accepted and first.scale == 1.0):
             return _finish(lesson, first, None, test)
         lesson.run.record(status="finished", accepted=False, **first.figures(lesson.root))

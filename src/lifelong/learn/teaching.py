@@ -71,7 +71,8 @@ def plan_lesson(lesson: Lesson, share: float) -> tuple[Loader, Plan]:
     sources = [*((source, new * part) for source, part in fresh), *replayed]
     batch = min(settings.batch_size, sum(len(source) for source, _ in sources))
     if batch < settings.batch_size:
-        progress.note(f"note: there are {batch} rows in all: batches are of {batch}, not of {settings.batch_size}")
+        there = progress.spell_count(batch, "row")
+        progress.note(f"note: there is text for {there}: batches are of {batch}, not of {settings.batch_size}")
     loader = Loader(sources, batch_size=batch, seed=settings.seed)
     adapter = lesson.mode == "adapter"
     optimizer = OptimizerSettings(
@@ -105,8 +106,9 @@ def plan_lesson(lesson: Lesson, share: float) -> tuple[Loader, Plan]:
     ewc = estimator(lesson).forecast(lesson.root, lesson.memory, beside, joining, each)
     weights = f"Adapter {lesson.moving.name}" if adapter else "All weights"
     progress.note(
-        f"{weights}: {steps} steps of {rows} x {length} tokens{replay}, {steps * rows / epoch_rows:.2f} epochs at rate "
-        f"{lesson.rate:g}, about {progress.spell_seconds(steps * seconds)} of training{ewc}; compile {compiled}"
+        f"{weights}: {progress.spell_count(steps, 'step')} of {rows} x {length} tokens{replay}, "
+        f"{steps * rows / epoch_rows:.2f} epochs at rate {lesson.rate:g}, "
+        f"about {progress.spell_seconds(steps * seconds)} of training{ewc}; compile {compiled}"
     )
     lesson.run.record(
         status="running",
@@ -114,6 +116,7 @@ def plan_lesson(lesson: Lesson, share: float) -> tuple[Loader, Plan]:
         steps=steps,
         measure_every=_every(settings.epochs, steps, epoch_rows / rows),
         step_seconds_estimate=seconds,
+        tokens_per_step=rows * length,
         replay_share=1.0 - new,
         compile=compiled,
         precision="bf16" if lesson.bf16 else "fp32",

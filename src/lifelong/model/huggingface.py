@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from typing import Any
 
-from pydantic import ValidationError
-
 from lifelong.errors import LifelongError
 from lifelong.settings.model import ModelConfig
 
@@ -126,9 +124,7 @@ def from_huggingface(raw: dict[str, Any], *, where: str = "config.json") -> Mode
         )
     except KeyError as error:
         raise LifelongError(f"key {error} is missing", where=where) from None
-    except ValidationError as error:
-        first = error.errors()[0]
-        name = ".".join(map(str, first["loc"]))
-        raise LifelongError(f"{name} = {first['input']!r}: {first['msg']}", where=where) from None
+    except LifelongError as error:
+        raise LifelongError(error.what, where=where) from None
     except (TypeError, AttributeError) as error:
         raise LifelongError(f"a value of the wrong kind: {error}", where=where) from None

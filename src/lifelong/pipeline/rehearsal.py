@@ -88,7 +88,8 @@ class Rehearsal:
             return []
         corpus = read_text(list(stage.data), run)
         chats = sum(document.messages is not None for document in corpus.train)
-        progress.note(f"  {len(corpus.train):,} documents to train on, {chats or 'none'} of them conversations")
+        count = progress.spell_count(len(corpus.train), "document")
+        progress.note(f"  {count} to train on, {chats or 'none'} of them conversations")
         try:
             words = self._words(stage) or new_words([], corpus, list(stage.data))
             self.vocab_size = words.vocab_size

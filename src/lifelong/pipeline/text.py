@@ -196,7 +196,9 @@ class CachesStage:
             for cache in one["caches"]:
                 label = "/".join(Path(cache["path"]).parts[-3:])
                 sizes[label] = cache["tokens"]
-                progress.note(f"  {label}: {cache['tokens']:,} tokens of {cache['documents']:,} documents")
+                progress.note(
+                    f"  {label}: {cache['tokens']:,} tokens of {progress.spell_count(cache['documents'], 'document')}"
+                )
             groups = {Path(cache["path"]).parent.parent.name for cache in one["caches"]}
             if self.sources.data and "sft" in groups and one["name"] not in chats:
                 use = "tuned on with those of --chat" if chats else "not trained on: name them with --chat"

@@ -204,6 +204,7 @@ class _Story:
 
     def _learn(self, model: Path, **choices: Any) -> dict[str, Any]:
         from lifelong.learn.ledger import read_history, rollback
+        from lifelong.learn.lesson import LessonResult
         from lifelong.learn.session import learn
         from lifelong.settings.learn import LearnSettings
 
@@ -218,6 +219,6 @@ class _Story:
             **choices,
         )
         result = learn(model, [self.data("code")], settings)
-        assert result is not None  # only a dry run returns nothing
+        assert isinstance(result, LessonResult)  # this is no dry run
         progress.note("\n".join(f"  {line}" for line in result.summary().splitlines()))
         return result.to_dict()

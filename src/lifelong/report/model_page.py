@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from lifelong import progress
 from lifelong.errors import LifelongError
 from lifelong.evaluate.matrix import Matrix
 from lifelong.learn.domains import list_domains
@@ -78,7 +79,7 @@ def _history(place: Path) -> list[str]:
         if kind == "rollback":
             word = f"back to state {event['to']}"
         elif kind == "forgot":
-            word = f"{event['examples']:,} examples of {event['source']}"
+            word = f"{progress.spell_count(event['examples'], 'example')} of {event['source']}"
         parts = [f"{event['generation']}: {kind}", domain, word, "; ".join(event.get("reasons", []))]
         if isinstance(event.get("undone"), dict):
             mode = "an adapter" if event["undone"]["mode"] == "adapter" else "all weights"

@@ -3,15 +3,32 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from lifelong.errors import LifelongError, suggest
 
+if TYPE_CHECKING:  # a checker is to see the fields
+    from pydantic._internal._model_construction import ModelMetaclass as _Explained
+else:
 
-class Settings(BaseModel):
-    """Base of all settings: frozen, no unknown keys, messages that name key, value and remedy."""
+    class _Explained(type(BaseModel)):
+        """Lets ``Settings(...)`` explain what does not fit as `Settings.build` does, its groups' keys included."""
+
+        def __call__(cls, *args: Any, **values: Any) -> Any:
+            try:
+                return super().__call__(*args, **values)
+            except ValidationError as error:
+                raise _explained(cls, error) from None
+
+
+class Settings(BaseModel, metaclass=_Explained):
+    """Base of all settings: frozen, no unknown keys, messages that name key, value and remedy.
+
+    Raises:
+        LifelongError: a key is unknown or a value does not fit; all problems are named at once.
+    """
 
     model_config = ConfigDict(extra="forbid", frozen=True, validate_default=True, protected_namespaces=())
 
@@ -25,7 +42,7 @@ class Settings(BaseModel):
         try:
             return cls.model_validate(values)
         except ValidationError as error:
-            raise LifelongError("\n  ".join(_explain(cls, item) for item in error.errors()), where=where) from None
+            raise _explained(cls, error, where) from None
 
     def as_yaml(self) -> str:
         """Return these settings as text that, in a file, ``--config`` reads back."""
@@ -38,6 +55,10 @@ class Settings(BaseModel):
         from lifelong.files import write_text
 
         write_text(path, self.as_yaml())
+
+
+def _explained(cls: type[BaseModel], error: ValidationError, where: str | None = None) -> LifelongError:
+    return LifelongError("\n  ".join(_explain(cls, item) for item in error.errors()), where=where)
 
 
 def _explain(cls: type[BaseModel], item: Any) -> str:

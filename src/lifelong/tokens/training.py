@@ -62,7 +62,7 @@ def train_from_sources(
                 progress.note(f"{name}: {drawn} were drawn.")
         if dry_run:
             return {"out": None, **facts}
-        progress.note(f"Training on {sample.documents:,} documents, {sample.bytes:,} bytes.")
+        progress.note(f"Training on {progress.spell_count(sample.documents, 'document')}, {sample.bytes:,} bytes.")
         with progress.task("Learning", total=sample.documents) as shown:
             tokenizer.train(_counted(sample.texts(), shown))
     tokenizer.save(out)

@@ -70,8 +70,8 @@ def decide(job: Job, data: list[str]) -> tuple[int, dict[str, Any]]:
         progress.note("note: fp16 is for GPUs that lack bf16; a CPU emulates it, slower than fp32")
     config = job.model.config
     progress.note(
-        f"{config.parameters:,} parameters, {steps} steps of {rows} x {loader.sequence_length} tokens "
-        f"({epochs:.2f} epochs), about {progress.spell_seconds(steps * seconds)}; "
+        f"{config.parameters:,} parameters, {progress.spell_count(steps, 'step')} of {rows} x "
+        f"{loader.sequence_length} tokens ({epochs:.2f} epochs), about {progress.spell_seconds(steps * seconds)}; "
         f"{job.precision}, compile {compiled}"
     )
     if job.world.size > 1:
