@@ -106,7 +106,9 @@ def test_an_unknown_setting_names_line_and_nearest_key(
 def test_settings_made_by_name_explain_what_does_not_fit() -> None:
     with pytest.raises(LifelongError, match=r"^unknown setting 'lora_rnk'. Did you mean 'lora_rank'\?$"):
         LearnSettings(lora_rnk=8)
-    with pytest.raises(LifelongError, match=r"^unknown setting 'optimizer.learnin_rate'. Did you mean 'learning_rate'"):
+    with pytest.raises(
+        LifelongError, match=r"^unknown setting 'optimizer.learnin_rate'. Did you mean 'optimizer.learning_rate'"
+    ):
         TrainSettings(optimizer={"learnin_rate": 0.1})
     with pytest.raises(LifelongError) as error:
         LearnSettings(tolerance=-3, lora_rank="x")

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from lifelong.errors import LifelongError, suggest
+from lifelong.errors import LifelongError
 
 if TYPE_CHECKING:  # a checker is to see the fields
     from pydantic._internal._model_construction import ModelMetaclass as _Explained
@@ -20,7 +20,7 @@ else:
             try:
                 return super().__call__(*args, **values)
             except ValidationError as error:
-                raise _explained(cls, error) from None
+                raise _explained(cls, error, None) from None
 
 
 class Settings(BaseModel, metaclass=_Explained):
@@ -57,17 +57,20 @@ class Settings(BaseModel, metaclass=_Explained):
         write_text(path, self.as_yaml())
 
 
-def _explained(cls: type[BaseModel], error: ValidationError, where: str | None = None) -> LifelongError:
-    return LifelongError("\n  ".join(_explain(cls, item) for item in error.errors()), where=where)
+def _explained(cls: type[Settings], error: ValidationError, where: str | None) -> LifelongError:
+    return LifelongError("\n  ".join(explain(cls, item) for item in error.errors()), where=where)
 
 
-def _explain(cls: type[BaseModel], item: Any) -> str:
+def explain(cls: type[Settings], item: Any) -> str:
+    """Return what is wrong with a setting of ``cls``, from an item of pydantic's errors; an unknown key's nearest."""
+    from lifelong.settings.keys import nearest
+
     key = ".".join(str(part) for part in item["loc"])
+    message = str(item["msg"]).removeprefix("Value error, ")
     if item["type"] == "extra_forbidden":
-        owner: Any = cls
-        for part in item["loc"][:-1]:
-            owner = owner.model_fields[part].annotation
-        return f"unknown setting '{key}'.{suggest(str(item['loc'][-1]), owner.model_fields)}"
+        return f"unknown setting '{key}'.{nearest(cls, key)}"
+    if item["type"] == "missing":
+        return f"setting '{key}' is needed"
     if not key:
-        return str(item["msg"]).removeprefix("Value error, ")
-    return f"setting '{key}': {str(item['msg']).removeprefix('Value error, ')} (given: {item['input']!r})"
+        return message
+    return f"setting '{key}': {message[:1].lower()}{message[1:]} (given: {item['input']!r})"

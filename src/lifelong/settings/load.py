@@ -12,8 +12,8 @@ import yaml
 from pydantic import ValidationError
 
 from lifelong.errors import LifelongError
-from lifelong.settings.base import Settings
-from lifelong.settings.keys import canonical, nearest, nest, walk
+from lifelong.settings.base import Settings, explain
+from lifelong.settings.keys import canonical, nest, walk
 
 S = TypeVar("S", bound=Settings)
 
@@ -167,22 +167,15 @@ def validate(
         return cls.model_validate(dict(values))
     except ValidationError as error:
         items = sorted(error.errors(), key=lambda item: item["type"] != "extra_forbidden")
-        problems = [_explain(cls, item, source, prefix, here) for item in items]
+        problems = [_placed(cls, item, source, prefix, here) for item in items]
     (where, what), *others = problems
     lines = [what, *(f"{place}: {text}" if place else text for place, text in others)]
     raise LifelongError("\n  ".join(lines), where=where)
 
 
-def _explain(
+def _placed(
     cls: type[Settings], item: Any, source: SettingsFile | None, prefix: str, here: Collection[str]
 ) -> tuple[str | None, str]:
     key = ".".join(str(part) for part in item["loc"])
     where = source.where((prefix + key).rstrip(".")) if source is not None and key not in here else None
-    message = str(item["msg"]).removeprefix("Value error, ")
-    if item["type"] == "extra_forbidden":
-        return where, f"unknown setting '{key}'.{nearest(cls, key)}"
-    if item["type"] == "missing":
-        return where, f"setting '{key}' is needed"
-    if not key:
-        return where, message
-    return where, f"setting '{key}': {message[:1].lower()}{message[1:]} (given: {item['input']!r})"
+    return where, explain(cls, item)
