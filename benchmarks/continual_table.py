@@ -111,8 +111,10 @@ def _notes(done: dict[str, Any], runs: list[Run]) -> list[str]:
         spelled = _spell(over, "+.2f", 100, "%", key="over")
         notes.append(f"routed against isolated, whose oracle names the domain: {spelled} bits per byte on average")
     if parts := [{"part": part} for run in runs if (part := _part_of_retraining(run)) is not None]:
-        spelled = _spell(parts, ".0f", 100, "%", key="part")
-        notes.append(f"routed and consolidated take {spelled} of the FLOPs of retraining on all text after each lesson")
+        spelled = _spell(parts, ".1f", 100, "%", key="part")
+        reckoned = "" if all("cumulative" in run for run in runs) else ", which is reckoned from joint"
+        what = f"the FLOPs of retraining on all text after each lesson{reckoned}"
+        notes.append(f"routed and consolidated take {spelled} of {what}")
     if any({"consolidated", "again"} & run.keys() for run in runs):
         notes.append("consolidated and again: the cost is what comes on top of routed")
     lacking = {name: why for name, why in done["left_out"].items() if not all(name in run for run in runs)}
