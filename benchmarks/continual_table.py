@@ -115,6 +115,9 @@ def _notes(done: dict[str, Any], runs: list[Run]) -> list[str]:
         reckoned = "" if all("cumulative" in run for run in runs) else ", which is reckoned from joint"
         what = f"the FLOPs of retraining on all text after each lesson{reckoned}"
         notes.append(f"routed and consolidated take {spelled} of {what}")
+    if len(runs) > 1 and all({"naive", "joint", "consolidated"} <= run.keys() for run in runs):
+        naive, joint, ours = (sum(_average(run, name) for run in runs) for name in ("naive", "joint", "consolidated"))
+        notes.append(f"consolidated closes {(naive - ours) / (naive - joint):.1%} of the gaps of all runs together")
     if any({"consolidated", "again"} & run.keys() for run in runs):
         notes.append("consolidated and again: the cost is what comes on top of routed")
     lacking = {name: why for name, why in done["left_out"].items() if not all(name in run for run in runs)}

@@ -1,8 +1,8 @@
 """Consolidation: what the adapters know, folded into one set of plain weights.
 
-All weights learn from the replay memory. Half of the rows are of domains that the weights know already: there the
-model before is the teacher, whose probabilities of every next token are learned beside the text, and EWC, where it is
-asked for, pulls the weights that they need back to where they were. The other half is text of the adapters' domains,
+All weights learn from the replay memory. Nearly half of the rows are of domains that the weights know already: there
+the model before is the teacher, whose probabilities of every next token are learned beside the text, and EWC, where it
+is asked for, pulls the weights that they need back to where they were. The others are text of the adapters' domains,
 learned as in a lesson with all weights; the adapters themselves are weaker teachers than it is (docs/log.md). Then old
 and new weights are averaged as far as the gate asks for, and the outcome is kept only if no domain lost by it.
 """

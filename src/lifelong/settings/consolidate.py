@@ -16,7 +16,7 @@ class ConsolidateSettings(SessionSettings):
 
     epochs: float | None = Field(default=None, gt=0, description="Passes over the replay memory (default: 1.6).")
     replay_share: float = Field(
-        default=0.5, ge=0, lt=1, description="Share of the rows that are of the domains that the weights know already."
+        default=0.45, ge=0, lt=1, description="Share of the rows that are of the domains that the weights know already."
     )
     use_ewc: bool = Field(default=False, description="Pull weights that these domains need back to where they were.")
     teacher_share: float = Field(
