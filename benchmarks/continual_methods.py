@@ -23,7 +23,8 @@ from avalanche_strategies import PACKAGES, avalanche_ewc, avalanche_naive, avala
 from lessons_bench import LENGTH, ROWS, Bench, Costs
 from trainers import missing
 
-from lifelong.learn.consolidation import Consolidation, consolidate
+from lifelong.learn.consolidation import consolidate
+from lifelong.learn.folded import Consolidation
 from lifelong.learn.held import scores
 from lifelong.model.directory import load_model
 from lifelong.settings.consolidate import ConsolidateSettings

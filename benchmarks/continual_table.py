@@ -30,20 +30,18 @@ def report(done: dict[str, Any]) -> None:
     A loss is the relative change in a domain's bits per byte since it was taught (the base's text: since the start).
     The gap is that between naive tuning and joint training, in the average over all domains. What one run alone has is
     not set beside means of several: there are tables of the methods that all runs have, mean ± standard deviation, and
-    of the first run.
+    of each run.
     """
     for run in done["runs"].values():
         for name in run["methods"]:
             run["methods"][name]["figures"] = _figures(run["methods"], name, [BASE, *run["domains"]])
     runs: list[Run] = [run["methods"] for run in done["runs"].values()]
-    names = [name for name in METHODS if name in runs[0]]
-    shared = [name for name in names if all(name in run for run in runs)]
+    shared = [name for name in METHODS if all(name in run for run in runs)]
     done["summary"] = {name: _summary([run[name]["figures"] for run in runs]) for name in shared}
-    title, domains = next(iter(done["runs"])), next(iter(done["runs"].values()))["domains"]
     if len(runs) > 1 and shared:
-        _print(done, f"{len(runs)} runs", domains, shared, runs)
-    if len(runs) == 1 or shared != names:
-        _print(done, title, domains, names, runs[:1])
+        _print(done, f"{len(runs)} runs", next(iter(done["runs"].values()))["domains"], shared, runs)
+    for title, run in done["runs"].items():
+        _print(done, title, run["domains"], [name for name in METHODS if name in run["methods"]], [run["methods"]])
 
 
 def _print(done: dict[str, Any], title: str, domains: list[str], names: list[str], runs: list[Run]) -> None:

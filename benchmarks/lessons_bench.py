@@ -15,8 +15,8 @@ from common import write_json
 
 from lifelong.evaluate.bits import score
 from lifelong.evaluate.matrix import Measuring
-from lifelong.learn.consolidation import Consolidation
 from lifelong.learn.cost import session_flops
+from lifelong.learn.folded import Consolidation
 from lifelong.learn.held import Holdings, hold, read_held
 from lifelong.learn.method import learning_rate
 from lifelong.learn.session import LessonResult, learn

@@ -20,7 +20,8 @@ from typing import Any
 import pytest
 
 from lifelong.cli.app import main
-from lifelong.files import check_manifest, sha256_file, writer_lock
+from lifelong.files import check_manifest, sha256_file
+from lifelong.locks import writer_lock
 from lifelong.train.folder import RunFolder
 
 PRESET = """\

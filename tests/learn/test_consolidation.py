@@ -9,8 +9,9 @@ import pytest
 import torch
 
 from lifelong.errors import LifelongError
-from lifelong.learn.consolidation import Consolidation, consolidate
+from lifelong.learn.consolidation import consolidate
 from lifelong.learn.distil import Distillation
+from lifelong.learn.folded import Consolidation
 from lifelong.learn.ledger import read_history, rollback
 from lifelong.model.directory import load_model
 from lifelong.model.store import ModelStore

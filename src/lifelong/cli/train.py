@@ -63,10 +63,12 @@ def train(
     as_json: AsJson = False,
 ) -> None:
     """Train a model on text; a model that --out holds already is trained further."""
+    from lifelong.learn.recovery import mention
     from lifelong.train.following import follow, follows
 
     if follows():
         sys.exit(follow())
+    mention(out)
     if eval_only:
         from lifelong.cli.evaluate import show_scores
         from lifelong.settings.prepare import EvaluateSettings

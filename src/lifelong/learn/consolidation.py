@@ -20,12 +20,13 @@ from lifelong.device import pick_precision
 from lifelong.errors import LifelongError
 from lifelong.evaluate.bits import Score
 from lifelong.evaluate.growing import extend_matrix, measuring_of
-from lifelong.evaluate.matrix import Matrix, Measuring
+from lifelong.evaluate.matrix import Measuring
 from lifelong.learn.commit import commit_consolidation
 from lifelong.learn.cost import Forecast, session_flops
 from lifelong.learn.distil import Distillation
 from lifelong.learn.dream import dream
 from lifelong.learn.fisher import Estimator
+from lifelong.learn.folded import Consolidation
 from lifelong.learn.gate import Change, Decision, change, decide_all
 from lifelong.learn.held import Holdings, hold, read_held, read_slices, scores, with_reading
 from lifelong.learn.method import adapters_of, learning_rate
@@ -55,51 +56,6 @@ LABEL = "consolidated"
 _DREAM = "unprompted"  # the domain of what a base wrote itself
 _DREAM_TOKENS = 256
 _AVERAGES = (1.0, 0.9, 0.8, 0.7, 0.6)  # shares of the new weights that are tried
-
-
-@dataclass(frozen=True)
-class Consolidation:
-    """What came of it: ``share`` of the new weights, the rest of the old ones; the matrix is of the test slices."""
-
-    model: Path
-    run: Path
-    adapters: list[str]
-    accepted: bool
-    decision: Decision
-    changes: dict[str, Change]
-    matrix: Matrix
-    share: float
-    steps: int
-    tokens: int
-    flops: float
-    seconds: float
-
-    def to_dict(self) -> dict[str, Any]:
-        """Return plain values, as ``--json`` prints them."""
-        return {
-            "model": str(self.model),
-            "run": str(self.run),
-            "adapters": self.adapters,
-            "accepted": self.accepted,
-            "reasons": self.decision.reasons,
-            "matrix": self.matrix.to_dict(),
-            "share": self.share,
-            "steps": self.steps,
-            "tokens": self.tokens,
-            "flops": self.flops,
-            "seconds": round(self.seconds, 1),
-        }
-
-    def summary(self) -> str:
-        """Return a few lines for the screen."""
-        word = "kept: the model is one set of plain weights again"
-        if not self.accepted:
-            word = "undone: the model is as it was"
-        elif not self.decision.accepted:
-            word = "kept all the same, as asked for"
-        count = len(self.adapters)
-        head = f"Consolidation of {progress.spell_count(count, 'adapter')} {word}."
-        return "\n".join([head, *(f"  {line}" for line in self.decision.reasons)])
 
 
 def consolidate(model: Path, settings: ConsolidateSettings, *, dry_run: bool = False) -> Consolidation | Forecast:
@@ -283,7 +239,7 @@ class _Folding:
             steps=steps,
             step_seconds_estimate=seconds,
             tokens_per_step=rows * self._length,
-            replay_share=1.0,
+            replay_share=settings.replay_share,
             compile=compiled,
             precision="bf16" if bf16 else "fp32",
             bytes_per_token=sum(cache.bytes_per_trained_token for cache in caches) / len(caches),

@@ -9,12 +9,13 @@ from pathlib import Path
 from typing import Any
 
 from lifelong.errors import LifelongError
-from lifelong.files import remove_file, remove_tree, write_text, writer_lock
+from lifelong.files import remove_file, remove_tree, write_text
 from lifelong.learn.commit import stage_state
 from lifelong.learn.fisher import guarded_domains
 from lifelong.learn.ledger import in_force
 from lifelong.learn.naming import Asked
 from lifelong.learn.recovery import recover
+from lifelong.locks import writer_lock
 from lifelong.model.directory import find_model
 from lifelong.model.store import FOLDER, HOME, ModelStore
 from lifelong.text.document import Document

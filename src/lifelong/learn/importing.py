@@ -11,11 +11,12 @@ from safetensors.torch import load_file
 
 from lifelong import progress
 from lifelong.errors import LifelongError
-from lifelong.files import read_json, writer_lock
+from lifelong.files import read_json
 from lifelong.learn.commit import stage_state
 from lifelong.learn.recovery import recover
 from lifelong.learn.session import check_weights
 from lifelong.learn.weights import check_name
+from lifelong.locks import writer_lock
 from lifelong.model.adapters import (
     CONFIG,
     WEIGHTS,

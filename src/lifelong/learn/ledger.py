@@ -7,9 +7,9 @@ from typing import Any
 
 from lifelong.errors import LifelongError
 from lifelong.evaluate.matrix import Matrix
-from lifelong.files import writer_lock
 from lifelong.learn.naming import Asked
 from lifelong.learn.recovery import recover
+from lifelong.locks import writer_lock
 from lifelong.model.directory import find_model
 from lifelong.model.store import FOLDER, ModelStore
 from lifelong.text.memory import read_slice

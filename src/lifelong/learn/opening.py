@@ -12,8 +12,8 @@ import torch
 
 from lifelong import progress
 from lifelong.device import pick_device
-from lifelong.files import writer_lock
 from lifelong.learn.recovery import mention, recover
+from lifelong.locks import writer_lock
 from lifelong.model.store import HOME, ModelStore
 from lifelong.settings.session import SessionSettings
 from lifelong.tokens.checks import longest_row

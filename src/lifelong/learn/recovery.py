@@ -9,7 +9,8 @@ from pathlib import Path
 
 from lifelong import progress
 from lifelong.errors import Interrupted, LifelongError
-from lifelong.files import disk_error, is_locked
+from lifelong.files import disk_error
+from lifelong.locks import is_locked
 from lifelong.model.store import ModelStore
 from lifelong.train.folder import RUNS, RunFolder
 
@@ -58,7 +59,7 @@ def mention(root: Path) -> None:
 
     Nothing is said while a process writes to it. What is damaged is for its reader to say.
     """
-    with contextlib.suppress(LifelongError):
+    with contextlib.suppress(LifelongError, OSError, ValueError, TypeError):
         store = ModelStore(root)
         if not is_locked(store.home):
             for _, what, _ in _unfinished(store):

@@ -32,8 +32,8 @@ from lifelong.files import (
     sweep_temporaries,
     write_json,
     write_text,
-    writer_lock,
 )
+from lifelong.locks import writer_lock
 from lifelong.model.stored import check_contents, check_memory, damage, lost, read_event
 
 HOME = "lifelong"

@@ -11,7 +11,7 @@ from typing import Any
 from lifelong import progress
 from lifelong.errors import Interrupted, LifelongError, suggest
 from lifelong.export.writing import check_onnx_output
-from lifelong.files import writer_lock
+from lifelong.locks import writer_lock
 from lifelong.model.directory import is_model_directory
 from lifelong.pipeline.notes import RUNNING, Notes, reason_to_run
 from lifelong.pipeline.planning import Layout, base_of, lay_out

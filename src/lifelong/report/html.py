@@ -112,7 +112,7 @@ def _curves(runs: Mapping[str, Metrics]) -> str:
 def _run_line(metrics: Metrics) -> str:
     """Return what a run took, all rows together."""
     last = metrics[-1]
-    parts = [f"{progress.spell_count(last['step'], 'step')}" if isinstance(last.get("step"), int) else ""]
+    parts = [progress.spell_count(last["step"], "step") if isinstance(last.get("step"), int) else ""]
     tokens, seconds = (sum(row.get(key) or 0 for row in metrics) for key in ("tokens", "seconds"))
     parts.append(f"{tokens:,} tokens" if tokens else "")
     speed = [row["tokens_per_second"] for row in metrics if isinstance(row.get("tokens_per_second"), int | float)]

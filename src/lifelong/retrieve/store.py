@@ -12,7 +12,8 @@ from pathlib import Path
 from typing import Any, Self
 
 from lifelong.errors import LifelongError, suggest
-from lifelong.files import claim_output, directory_kind, writer_lock
+from lifelong.files import claim_output, directory_kind
+from lifelong.locks import writer_lock
 from lifelong.retrieve.embedding import DIMENSION, Embedder, open_embedder
 from lifelong.retrieve.passages import COLUMNS, Hit, Passage, read_passage, rows_of
 from lifelong.retrieve.table import KIND, VECTOR, WORDS, Table, condition, open_library, quoted, reading

@@ -15,7 +15,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from lifelong.errors import LifelongError
-from lifelong.files import MANIFEST, atomic_directory, directory_kind, read_json, sha256_file, write_json, writer_lock
+from lifelong.files import MANIFEST, atomic_directory, directory_kind, read_json, sha256_file, write_json
+from lifelong.locks import writer_lock
 
 if TYPE_CHECKING:
     import pyarrow as pa

@@ -12,7 +12,8 @@ from typing import Any
 
 from lifelong import progress
 from lifelong.errors import LifelongError
-from lifelong.files import MANIFEST, sha256_bytes, sha256_file, writer_lock
+from lifelong.files import MANIFEST, sha256_bytes, sha256_file
+from lifelong.locks import writer_lock
 from lifelong.settings.cache import CacheSettings
 from lifelong.text.document import HUB_PREFIX, DataSource, Document
 from lifelong.text.prepared import is_prepared

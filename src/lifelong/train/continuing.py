@@ -9,7 +9,7 @@ from typing import Any
 from lifelong import progress
 from lifelong.device import pick_device
 from lifelong.evaluate.matrix import Measuring
-from lifelong.files import writer_lock
+from lifelong.locks import writer_lock
 from lifelong.model.directory import find_model
 from lifelong.model.store import HOME
 from lifelong.settings.train import EvaluationSettings, OptimizerSettings, TrainSettings

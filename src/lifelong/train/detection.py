@@ -8,7 +8,7 @@ from pathlib import Path
 
 from lifelong import progress
 from lifelong.errors import LifelongError
-from lifelong.files import writer_lock
+from lifelong.locks import writer_lock
 from lifelong.model.directory import CONFIG, is_model_directory
 from lifelong.model.store import HOME
 from lifelong.model.weights import TORCH_WEIGHTS, WEIGHTS

@@ -9,7 +9,7 @@ from typing import Any
 
 from lifelong import progress
 from lifelong.errors import LifelongError
-from lifelong.files import writer_lock
+from lifelong.locks import writer_lock
 from lifelong.model.directory import find_model, fingerprint, is_model_directory
 from lifelong.model.gguf_file import gguf_to_directory
 from lifelong.model.hub import base_name

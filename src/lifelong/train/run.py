@@ -13,7 +13,7 @@ from lifelong import progress
 from lifelong.device import peak_memory_bytes, pick_device, pick_precision
 from lifelong.errors import Interrupted, LifelongError
 from lifelong.evaluate.bits import Score
-from lifelong.files import writer_lock
+from lifelong.locks import writer_lock
 from lifelong.model.directory import load_model, load_weights, write_model_files
 from lifelong.model.hub import base_directory
 from lifelong.model.store import FOLDER, HOME

@@ -10,7 +10,7 @@ from lifelong import progress
 from lifelong.device import pick_device, pick_precision
 from lifelong.errors import LifelongError
 from lifelong.evaluate.bits import Score
-from lifelong.files import writer_lock
+from lifelong.locks import writer_lock
 from lifelong.model.adapters import merge_adapter
 from lifelong.model.base import LanguageModel
 from lifelong.model.directory import load_weights
